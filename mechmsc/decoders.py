@@ -13,6 +13,7 @@ Both compute the logits of one position a row, never those of the prompt.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
@@ -202,8 +203,6 @@ class HookedDecoder:
 
 def _taken(cache: object, rows: Sequence[int], device: torch.device) -> object:
     """A cache of TransformerLens whose rows are these; the original is left alone."""
-    from dataclasses import replace
-
     index = torch.tensor(list(rows), device=device)
     entries = [replace(e, past_keys=e.past_keys[index], past_values=e.past_values[index]) for e in cache.entries]
     return replace(cache, entries=entries, previous_attention_mask=cache.previous_attention_mask[index])

@@ -38,7 +38,7 @@ class Drawn:
     logprobs: tuple[float, ...]
     """log p of each id: log-softmax of the raw logits in float32, in nats, whatever was sampled from."""
     stop_reason: str
-    """"eos" or "length"."""
+    """"eos" or "length"; "forced" where it was chosen among options, not drawn."""
 
 
 @dataclass
@@ -86,7 +86,9 @@ def draw(
         if not going or step == max_new_tokens - 1:
             break
         if len(going) < COMPACT_AT * len(active):
-            _merge(decoder, streams, drawings, [(j, i) for j, i in enumerate(active) if j not in set(going)])
+            _merge(
+                decoder, streams, drawings, [(j, i) for j, i in enumerate(active) if _finished(drawings[i], end_ids)]
+            )
             decoder.keep(going)
             active, tokens = [active[j] for j in going], [tokens[j] for j in going]
         logits = decoder.step(tokens)
@@ -153,7 +155,8 @@ def nucleus(logits: Tensor, top_p: float) -> Tensor:
     if top_p >= 1.0:  # a rounded sum may reach 1 too early
         return logits
     ordered, order = logits.sort(dim=1, descending=True, stable=True)
-    before = ordered.softmax(dim=1).cumsum(dim=1) - ordered.softmax(dim=1)
+    probs = ordered.softmax(dim=1)
+    before = probs.cumsum(dim=1) - probs
     outside = torch.zeros_like(logits, dtype=torch.bool).scatter(1, order, before >= top_p)
     return logits.masked_fill(outside, -torch.inf)
 

@@ -101,7 +101,7 @@ def self_correct(
         "dtype": str(model.cfg.dtype).removeprefix("torch."),
         "device": str(model.cfg.device),
     }
-    known = {item.item_id: item for item in items}, {arm.name: arm for arm in arms}
+    item_of, arm_of = {item.item_id: item for item in items}, {arm.name: arm for arm in arms}
     opened = runs.create(
         out,
         config=config,
@@ -113,13 +113,12 @@ def self_correct(
     )
     with opened as writer:
         batches = list(writer.pending())
-        total = sum(_n_rounds(known[1][arm], rounds) for batch in writer.manifest["plan"] for _, arm in batch["rows"])
-        left = sum(_n_rounds(known[1][arm], rounds) for batch in batches for _, arm in batch["rows"])
+        total, left = (_n_rounds(which, arm_of) for which in (writer.manifest["plan"], batches))
         with _bar(total, done=total - left, show=progress) as advance:
             for batch in batches:
-                pairs = [(known[0][item], known[1][arm]) for item, arm in batch["rows"]]
+                pairs = [(item_of[item], arm_of[arm]) for item, arm in batch["rows"]]
                 held = hold(model, chat, pairs, settings, on_round=advance)
-                add_scores(held, known[0], scorers)
+                add_scores(held, item_of, scorers)
                 kept = capture(model, held.conversations, sites=sites, rounds=rounds, end_ids=chat.end_ids)
                 writer.commit(batch, transcripts=held.transcripts, samples=held.samples or None, activations=kept)
         return writer.finish()
@@ -215,8 +214,10 @@ def _spec(model: "HookedTransformer", site: CaptureSite, rounds: int) -> runs.Ar
     return runs.ArraySpec(site.dims, site_shape(model, site, rounds=rounds), coords)
 
 
-def _n_rounds(arm: Arm, rounds: int) -> int:
-    return sum(arm.stance(round) is not None for round in range(1, rounds + 1))
+def _n_rounds(batches: Sequence[dict[str, Any]], arm_of: dict[str, Arm]) -> int:
+    """Conversation rounds in these batches."""
+    arms = (arm_of[name] for batch in batches for _, name in batch["rows"])
+    return sum(arm.stance(round) is not None for arm in arms for round in range(1, arm.rounds + 1))
 
 
 def _end_ids(config: Any) -> list[int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mechmsc import settings
 from mechmsc.errors import InputError, nearest
 from mechmsc.model.pretrained import Loaded, ModelIdentity, load_pretrained
 from mechmsc.weights import check_name
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelIdentity", "check_device", "hf_model", "identity", "load_model"]
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {name: getattr(torch, name) for name in settings.DTYPES}
 
 
 def load_model(
