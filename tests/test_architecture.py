@@ -20,12 +20,17 @@ LEVELS = {
     "scorers": 1,
     "noise": 1,
     "settings": 1,
+    "statements": 1,
     "transcripts": 2,
     "encoding": 2,
     "templates": 2,
     "chat": 2,
     "budget": 2,
     "kv_cache": 2,
+    "uncertainty": 2,
+    "calibration": 2,
+    "convergence": 2,
+    "bias": 2,
     "sites": 3,
     "decoders": 3,
     "generation": 3,
@@ -34,6 +39,12 @@ LEVELS = {
     "runs": 4,
     "conversations": 4,
     "rounds": 4,
+    "directions": 4,
+    "measures": 5,
+    "interventions": 5,
+    "patching": 6,
+    "attribution": 6,
+    "causal": 6,
     "report": 7,
     "show": 7,
     "demo": 7,
@@ -140,7 +151,7 @@ def test_files_stay_short():
         str(path.relative_to(ROOT)): n
         for folder in ("mechmsc", "probes", "experiments")
         for path in (ROOT / folder).rglob("*.py")
-        if (n := len(path.read_text().splitlines())) > 320
+        if (n := len(path.read_text().splitlines())) > 300
     }
     assert long == {}
 

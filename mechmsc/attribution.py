@@ -1,0 +1,1 @@
+"""Attribution patching: the gradient approximation of a grid of patches."""

@@ -1,0 +1,1 @@
+"""BBQ: accuracy by context condition and the bias score by dimension."""

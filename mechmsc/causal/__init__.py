@@ -1,0 +1,1 @@
+"""Does the concept cause the uncertainty? Dose-response, mediation, simulation."""

@@ -1,0 +1,1 @@
+"""Grids of exact activation patches, from one conversation into another."""
