@@ -110,6 +110,7 @@ def self_correct(
         seeds={"samples": seed},
         plan=plan_batches(items, arms, lengths, batch_size=batch_size),
         arrays={str(site): _spec(model, site, rounds) for site in sites},
+        items=items,
     )
     with opened as writer:
         batches = list(writer.pending())

@@ -15,7 +15,7 @@ from tiny_runs import CHOOSE, CONTINUE, correct, load_chatty
 MOMENTS = {
     "while the first batch is held": ("mechmsc.conversations._draw", 2, 0),
     "before the second batch is captured": ("mechmsc.rounds.capture", 2, 1),
-    "while the second batch is written": ("mechmsc.runs.folder.Folder.write", 5, 1),
+    "while the second batch is written": ("mechmsc.runs.folder.Folder.write", 6, 1),
     "between two batches": ("mechmsc.rounds.hold", 3, 2),
     "while the run is finished": ("mechmsc.runs.tables.merge", 2, 3),
 }

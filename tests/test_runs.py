@@ -108,6 +108,19 @@ def test_a_transcript_is_cut_at_the_prompt_of_its_round(tmp_path):
         run.transcript("toy/a", arm="none", round=2)
 
 
+def test_items_are_kept_as_they_were_asked_and_an_old_run_gets_them_when_it_is_repeated(tmp_path):
+    from mechmsc.tasks import load_items
+
+    asked = [*load_items("social_bias", limit=2), *load_items("detoxification", limit=1)]
+    with pytest.raises(InputError, match="has no items.jsonl: repeat"):
+        do_run(tmp_path / "run").items  # noqa: B018 - the access is the test
+    do_run(tmp_path / "run", items=asked)
+    assert runs.open_run(tmp_path / "run").items == asked
+    (tmp_path / "run" / "items.jsonl").write_text("{}\n")
+    with pytest.raises(RunError, match="items.jsonl is damaged"):
+        runs.open_run(tmp_path / "run").items  # noqa: B018
+
+
 def test_a_remote_folder_resumes_and_reads_like_a_local_one(tmp_path):
     import fsspec
 

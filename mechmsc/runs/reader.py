@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from mechmsc.errors import InputError, nearest
 from mechmsc.runs import arrays, manifest, tables
+from mechmsc.runs.asked import read_items
 from mechmsc.runs.folder import Folder
+from mechmsc.tasks import Item
 from mechmsc.transcripts import Transcript
 
 if TYPE_CHECKING:
@@ -31,6 +33,11 @@ class Run:
     def status(self) -> str:
         """`running` or `complete`."""
         return self.manifest["status"]
+
+    @cached_property
+    def items(self) -> list[Item]:
+        """The questions as they were asked, with the metadata that measures need."""
+        return read_items(self.folder)
 
     @cached_property
     def transcripts(self) -> "pandas.DataFrame":

@@ -37,6 +37,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("response", "string"),
         Column("stop_reason", "string"),
         Column("spans", "string"),
+        Column("first_token_entropy", "float64", required=False),
         Column("choice", "int32", required=False),
         Column("choice_probs", "list<float32>", required=False),
         Column("permutation_probs", "list<list<float32>>", required=False),

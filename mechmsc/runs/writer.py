@@ -14,8 +14,10 @@ from mechmsc.errors import InputError
 from mechmsc.runs import arrays as run_arrays
 from mechmsc.runs import lock, manifest, tables
 from mechmsc.runs.arrays import ArraySpec
+from mechmsc.runs.asked import write_items
 from mechmsc.runs.folder import Folder
 from mechmsc.runs.reader import Run, open_run
+from mechmsc.tasks import Item
 
 if TYPE_CHECKING:
     import pandas
@@ -101,6 +103,7 @@ def create(
     seeds: Mapping[str, Any],
     plan: Sequence[Mapping[str, Any]],
     arrays: Mapping[str, ArraySpec],
+    items: Sequence[Item] = (),
 ) -> Iterator[Writer]:
     """Make a run folder, or resume the run that is in it, and hold it for writing until the block ends.
 
@@ -113,6 +116,7 @@ def create(
         seeds: name -> seed.
         plan: batches in order, each {"batch": number, "rows": [[item_id, arm], ...]}.
         arrays: site -> what it keeps.
+        items: what is asked; the caller's config must tell other items apart.
 
     Raises:
         InputError: `out` cannot hold a run, or holds another one; the message lists what differs.
@@ -129,16 +133,17 @@ def create(
     manifest.judge(folder.path, folder.names(), folder.read(manifest.NAME))
     folder.make()
     with lock.held(folder):
-        yield Writer(folder=folder, manifest=_prepare(folder, asked))
+        yield Writer(folder=folder, manifest=_prepare(folder, asked, items))
 
 
-def _prepare(folder: Folder, asked: dict[str, Any]) -> dict[str, Any]:
+def _prepare(folder: Folder, asked: dict[str, Any], items: Sequence[Item]) -> dict[str, Any]:
     """Bring the folder to where work can go on; returns its manifest."""
     stored = manifest.judge(folder.path, folder.names(), folder.read(manifest.NAME))
     if stored is None:
         folder.write(manifest.NAME, manifest.dump(asked))
         stored = asked
     manifest.check_same(stored, asked, folder.path)
+    write_items(folder, items)
     if stored["status"] == "complete":
         return stored
     folder.clear_temporary(*(tables.file(table) for table in tables.TABLES))
