@@ -14,6 +14,7 @@ from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mechmsc.chat import ChatFormat
@@ -36,6 +37,8 @@ class _Line:
     order: tuple[int, ...]
     """Option `order[j]` stands at letter j; () without options."""
     transcript: Transcript | None = None
+    first_token_entropy: float = float("nan")
+    """Of this round's response, in nats, before anything is drawn."""
 
     @property
     def canonical(self) -> bool:
@@ -109,6 +112,8 @@ def hold(
         else:
             decoder.select([i for i, line in enumerate(rows) if line.arm.stance(round) is not None])
             logits = _encode_rest(decoder, active)
+        for line, entropy in zip(active, token_entropies(logits), strict=True):
+            line.first_token_entropy = entropy
         rows, now = active, _Now(chat, settings, round, active, decoder, logits)
         (_choose if orders != [()] else _continue)(now, held)
         on_round(sum(line.canonical for line in rows))
@@ -205,6 +210,11 @@ def option_probabilities(scores: np.ndarray, order: Sequence[int]) -> np.ndarray
     return q
 
 
+def token_entropies(logits: Tensor) -> list[float]:
+    """Entropy of the next token, -sum p log p in nats, at temperature 1; logits float32 `[line, d_vocab]`."""
+    return torch.special.entr(logits.softmax(dim=1)).sum(dim=1).tolist()
+
+
 def _draw(now: _Now, *, main: Sequence[int]) -> list[list[Drawn]]:
     """For each line its main line, if it is among `main`, then its samples, if it is in canonical order."""
     settings, streams = now.settings, list(_streams(now, set(main)))
@@ -243,6 +253,7 @@ def _answer(now: _Now, line: _Line, said: Drawn) -> dict[str, Any]:
         "instruction": instruction(line.item, line.arm.stance(now.round), now.round),
         "prompt_ids": prompt_ids,
         "spans": line.transcript.spans_json(),
+        "first_token_entropy": line.first_token_entropy,
         **_response(now, line, said),
     }
 

@@ -26,6 +26,8 @@ def disagreement(run, rows) -> str | None:
         said = [theirs["said"], *theirs["samples"]]
         if ours["prompt_ids"].tolist() != theirs["prompt_ids"]:
             return f"prompt of {key}"
+        if abs(ours["first_token_entropy"] - theirs["first_token_entropy"]) > 1e-4:
+            return f"first_token_entropy of {key}"
         for mine, other in zip([ours, *drawn], said, strict=True):
             if mine["response_ids"].tolist() != other.ids or mine["stop_reason"] != other.stop_reason:
                 return f"response of {key}"

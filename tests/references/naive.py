@@ -88,7 +88,8 @@ class Naive:
                     histories[order] = histories[order] + self.encode(text)
             canonical = orders[0]
             prompt = histories[canonical]
-            row = {"round": round, "prompt_ids": prompt}
+            log_p = self.logprobs(prompt).astype(float)
+            row = {"round": round, "prompt_ids": prompt, "first_token_entropy": -(np.exp(log_p) * log_p).sum()}
             if n:
                 mean = [np.float32(sum(q[order][option] for order in orders) / len(orders)) for option in range(n)]
                 choice = mean.index(max(mean))
