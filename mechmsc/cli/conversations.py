@@ -1,64 +1,16 @@
-"""The command line: parse, call one function, print. Defaults live in the library.
+"""Commands that hold conversations and show them: run, show, demo."""
 
-Results go to stdout, everything else to stderr.
-
-Exit codes: 0 done, 1 the work failed, 2 the arguments are wrong.
-"""
-
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from mechmsc.errors import InputError, MechmscError, nearest
-
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help=__doc__.splitlines()[0].split(":")[0] + " of mechmsc."
-)
-models = typer.Typer(no_args_is_help=True, help="Models that can be had without a hub.")
-tasks = typer.Typer(no_args_is_help=True, help="What conversations are held about.")
-app.add_typer(models, name="models")
-app.add_typer(tasks, name="tasks")
+from mechmsc.cli.shared import given
+from mechmsc.errors import InputError, nearest
 
 ENGINES = ("hooked",)
-INTERRUPTED = 130
 
 
-@models.command("list")
-def list_models() -> None:
-    """List the embedded models, and whether each is in the cache."""
-    from mechmsc.weights import MODELS, is_fetched
-
-    _print_table(
-        ("model", "licence", "in the cache", "note"),
-        [(name, m.licence, "yes" if is_fetched(name) else "no", m.note) for name, m in MODELS.items()],
-    )
-
-
-@models.command("fetch")
-def fetch_model(name: str) -> None:
-    """Fetch an embedded model's weights, check them, and keep them ready in the cache."""
-    from mechmsc.weights import fetch
-
-    typer.echo(fetch(name, progress=lambda text: typer.echo(text, err=True)))
-
-
-@tasks.command("list")
-def list_tasks() -> None:
-    """List the tasks, the published formats that each reads, and how responses are scored."""
-    from mechmsc.tasks import TASKS, load_items
-
-    _print_table(
-        ("task", "reads", "score", "items inside"),
-        [
-            (name, " or ".join(task.formats), task.scorer or "accuracy", str(len(load_items(name))))
-            for name, task in TASKS.items()
-        ],
-    )
-
-
-@app.command()
 def run(
     task: Annotated[list[str], typer.Option(help="A task; give the option again for several.")],
     out: Annotated[str, typer.Option(help="Run folder, a path or an fsspec URL. The same command resumes.")],
@@ -85,7 +37,7 @@ def run(
     decoder: Annotated[str | None, typer.Option(help="huggingface (fast) or hooked (hooks act).")] = None,
 ) -> None:
     """Hold self-correction conversations, with activations, into a run folder."""
-    held = _given(
+    held = given(
         rounds=rounds,
         samples=samples,
         temperature=temperature,
@@ -96,8 +48,8 @@ def run(
         seed=seed,
         decoder=decoder,
     )
-    rest = _given(arms=arms, system=system, sites=sites, scorer=scorer, batch_size=batch_size)
-    loading = _given(name_or_path=model, revision=revision, device=device, dtype=dtype)
+    rest = given(arms=arms, system=system, sites=sites, scorer=scorer, batch_size=batch_size)
+    loading = given(name_or_path=model, revision=revision, device=device, dtype=dtype)
     if engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}: {nearest(engine, ENGINES)}")
     asked = _checked(task, items or [], limit, held, rest, loading, out)
@@ -146,7 +98,6 @@ def _checked(
     return items
 
 
-@app.command()
 def show(
     run: Annotated[str, typer.Argument(help="Run folder.")],
     item: Annotated[str | None, typer.Option(help="Show the conversations about this item, arms side by side.")] = None,
@@ -161,21 +112,6 @@ def show(
     Console().print(run_overview(opened) if item is None else conversation(opened, item))
 
 
-@app.command()
-def figures(
-    run: Annotated[str, typer.Argument(help="Run folder.")],
-    names: Annotated[list[str] | None, typer.Argument(help="Figures; left out: all.")] = None,
-    format: Annotated[str, typer.Option(help="png, pdf, svg, separated by commas.")] = "png",
-) -> None:
-    """Draw figures into RUN/figures, each with a table of the numbers in it."""
-    from mechmsc.report import make_figures
-    from mechmsc.runs import open_run
-
-    for path in make_figures(open_run(run), names or None, formats=format.split(",")):
-        typer.echo(path)
-
-
-@app.command()
 def demo(
     out: Annotated[str, typer.Option(help="Run folder.")] = "runs/demo",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.")] = None,
@@ -183,51 +119,9 @@ def demo(
     """Run two tasks on the embedded model and draw the figures: some minutes on two cores. Resumes."""
     from mechmsc.demo import run_demo
 
-    for path in run_demo(out, **_given(device=device)):
+    for path in run_demo(out, **given(device=device)):
         typer.echo(path)
 
 
-def _given(**options: Any) -> dict[str, Any]:
-    """The options that were given; the library knows the defaults of the others."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*head, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point: every error is one line on stderr, a traceback only with --debug (anywhere on the line)."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in arguments
-    arguments = [word for word in arguments if word != "--debug"]
-    command = typer.main.get_command(app)
-    try:
-        code = command.main(arguments, prog_name="mechmsc", standalone_mode=False)
-    except (Exception, KeyboardInterrupt) as error:
-        if debug:
-            raise
-        code, text = _explained(error)
-        typer.echo(text, err=True)
-    if code == INTERRUPTED:  # typer turns the interrupt into this code, and says nothing
-        code, text = _explained(KeyboardInterrupt())
-        typer.echo(text, err=True)
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _explained(error: BaseException) -> tuple[int, str]:
-    """Exit code and the one line that says what happened."""
-    if hasattr(error, "format_message"):  # click's own: a usage error
-        hint = " (see mechmsc --help)" if error.format_message() else ""
-        return 2, f"mechmsc: {' '.join(error.format_message().split())}{hint}".rstrip()
-    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
-        return 1, "mechmsc: interrupted; what was committed is kept, and the same command goes on from there"
-    if isinstance(error, MechmscError):
-        return (2 if isinstance(error, InputError) else 1), f"mechmsc: {' '.join(str(error).split())}"
-    return 1, f"mechmsc: {type(error).__name__}: {' '.join(str(error).split())}; --debug shows where"
+COMMANDS: tuple[Callable[..., None], ...] = (run, show, demo)
+"""In the order of the help."""

@@ -1,0 +1,20 @@
+"""What commands share: given options, tables on stdout."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given; the library knows the defaults of the others."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table of texts on stdout, its columns under `head`."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*head, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
