@@ -41,6 +41,7 @@ LEVELS = {
     "rounds": 4,
     "directions": 4,
     "measures": 5,
+    "outcomes": 5,
     "interventions": 5,
     "patching": 6,
     "attribution": 6,
