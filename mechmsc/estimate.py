@@ -99,12 +99,7 @@ def cluster_bootstrap(
 
 
 def cluster_bootstrap_columns(
-    values: ArrayLike,
-    clusters: ArrayLike,
-    *,
-    level: float = 0.95,
-    n_boot: int = 2000,
-    seed: Seed,
+    values: ArrayLike, clusters: ArrayLike, *, level: float = 0.95, n_boot: int = 2000, seed: Seed
 ) -> list[Estimate]:
     """The mean of every column, all columns resampled with the same clusters.
 
@@ -140,12 +135,38 @@ def cluster_bootstrap_columns(
     ]
 
 
-def permutation_test(
-    differences: ArrayLike,
-    clusters: ArrayLike | None = None,
+def cluster_bootstrap_weighted(
+    statistics: Callable[[np.ndarray], np.ndarray],
+    clusters: ArrayLike,
     *,
-    n_perm: int = 9999,
+    level: float = 0.95,
+    n_boot: int = 2000,
     seed: Seed,
+) -> list[Estimate]:
+    """Several statistics of weighted rows, all from the same resamples: fast where a statistic can use weights.
+
+    Args:
+        statistics: weights [resample, row], how often each row is drawn -> values [resample, statistic].
+        clusters: [row], the item of each row.
+        level: of the intervals.
+        n_boot: number of resamples.
+        seed: an integer, or a generator of the caller's own.
+
+    Returns:
+        An estimate per statistic, its value that of weights 1; resamples where it is nan are left out.
+    """
+    _, codes, n_clusters = _checked(np.zeros(len(np.asarray(clusters))), clusters, level, n_boot)
+    values = statistics(np.ones((1, len(codes))))[0]
+    if n_clusters < 2:
+        return [Estimate(float(value), np.nan, np.nan, level, n_clusters) for value in values]
+    draws = np.concatenate(
+        [statistics(c[:, codes].astype(float)) for c in _counts(n_clusters, n_boot, seed, len(codes))]
+    )
+    return [Estimate(float(v), *_interval(d, level), level, n_clusters) for v, d in zip(values, draws.T, strict=True)]
+
+
+def permutation_test(
+    differences: ArrayLike, clusters: ArrayLike | None = None, *, n_perm: int = 9999, seed: Seed
 ) -> float:
     """Two-sided test that paired differences are symmetric about 0, by flipping the sign of whole items.
 
@@ -257,10 +278,10 @@ def _sums(values: np.ndarray, codes: np.ndarray, n_clusters: int) -> tuple[np.nd
     return sums, sizes
 
 
-def _counts(n_clusters: int, n_boot: int, seed: Seed) -> Iterator[np.ndarray]:
+def _counts(n_clusters: int, n_boot: int, seed: Seed, n_rows: int = 0) -> Iterator[np.ndarray]:
     """How often each cluster is drawn, [resample, cluster], in blocks that fit into memory and change no number."""
     rng = np.random.default_rng(seed)
-    for size in _block_sizes(n_boot, n_clusters):
+    for size in _block_sizes(n_boot, max(n_clusters, n_rows)):
         yield rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=size)
 
 
