@@ -131,7 +131,7 @@ def test_each_option_changes_the_result_and_the_seed_fixes_it(estimate):
 def test_the_result_does_not_depend_on_how_much_fits_into_memory(estimate, monkeypatch):
     values, clusters = clustered(12)
     whole = estimate.cluster_bootstrap(values, clusters, seed=0), estimate.permutation_test(values, clusters, seed=0)
-    monkeypatch.setattr(estimate, "_DRAWS_AT_ONCE", 1000)
+    monkeypatch.setattr("mechmsc.estimate.resampling.DRAWS_AT_ONCE", 1000)
     assert whole == (
         estimate.cluster_bootstrap(values, clusters, seed=0),
         estimate.permutation_test(values, clusters, seed=0),

@@ -107,7 +107,7 @@ def test_the_weighted_bootstrap_of_means_is_that_of_columns_whatever_fits_into_m
     theirs = estimate.cluster_bootstrap_columns(values, clusters, n_boot=400, seed=0)
     for one, other in zip(ours, theirs, strict=True):
         assert (one.value, one.low, one.high, one.n) == pytest.approx((other.value, other.low, other.high, other.n))
-    monkeypatch.setattr(estimate, "_DRAWS_AT_ONCE", 500)
+    monkeypatch.setattr("mechmsc.estimate.resampling.DRAWS_AT_ONCE", 500)
     assert estimate.cluster_bootstrap_weighted(means, clusters, n_boot=400, seed=0) == ours
     (alone, _) = estimate.cluster_bootstrap_weighted(lambda w: w @ values[:3], ["a"] * 3, seed=0)
     assert alone.n == 1 and math.isnan(alone.low) and alone.value == pytest.approx(values[:3, 0].sum())

@@ -1,54 +1,14 @@
-"""A number with its interval, and the only bootstrap, permutation test and equivalence test of the package.
+"""The only bootstrap of the package, and the equivalence test that rests on it."""
 
-The unit is the item: all rounds, arms and samples of one item are resampled together, because they resemble each other.
-Resampling rows instead would make intervals too narrow.
-"""
-
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mechmsc.errors import InputError
-
-Seed = int | np.random.Generator
-_DRAWS_AT_ONCE = 4_000_000  # cluster counts held in memory at a time
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number, its interval, and how many items stand behind it."""
-
-    value: float
-    """The estimate; nan without data."""
-    low: float
-    """Lower end of the interval; nan with fewer than two items."""
-    high: float
-    """Upper end of the interval; nan with fewer than two items."""
-    level: float
-    """Confidence level, e.g. 0.95."""
-    n: int
-    """Number of items (clusters) with data."""
-
-    def __str__(self) -> str:
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}] (n={self.n})"
-
-
-@dataclass(frozen=True)
-class Equivalence:
-    """Outcome of `equivalence_test`; true where equivalence is shown."""
-
-    equivalent: bool
-    """The whole interval lies inside the margin."""
-    difference: Estimate
-    """Mean difference with the interval that decided."""
-    margin: float
-    """Largest difference that does not matter, in the unit of the values."""
-
-    def __bool__(self) -> bool:
-        return self.equivalent
+from mechmsc.estimate.records import Equivalence, Estimate
+from mechmsc.estimate.resampling import Seed, checked, cluster_counts, cluster_sums
 
 
 def cluster_bootstrap(
@@ -80,9 +40,9 @@ def cluster_bootstrap(
     Raises:
         InputError: lengths differ, or level or n_boot is out of range.
     """
-    values, codes, n_clusters = _checked(values, clusters, level, n_boot)
+    values, codes, n_clusters = checked(values, clusters, level, n_boot)
     keep = ~np.isnan(values).any(axis=tuple(range(1, values.ndim)))
-    values, codes, n_clusters = _checked(values[keep], codes[keep], level, n_boot)
+    values, codes, n_clusters = checked(values[keep], codes[keep], level, n_boot)
     if statistic == "mean":
         if values.ndim != 1:
             raise InputError(
@@ -119,15 +79,15 @@ def cluster_bootstrap_columns(
     Raises:
         InputError: lengths differ, values are not [row, column], or level or n_boot is out of range.
     """
-    values, codes, n_clusters = _checked(values, clusters, level, n_boot)
+    values, codes, n_clusters = checked(values, clusters, level, n_boot)
     if values.ndim != 2:
         raise InputError(f"expected values of shape [row, column], got {values.shape}")
-    sums, sizes = _sums(values, codes, n_clusters)
+    sums, sizes = cluster_sums(values, codes, n_clusters)
     if n_clusters == 0:
         return [Estimate(np.nan, np.nan, np.nan, level, 0)] * values.shape[1]
     with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0: a resample without data in this column
         means = sums.sum(axis=0) / sizes.sum(axis=0)
-        draws = np.concatenate([(block @ sums) / (block @ sizes) for block in _counts(n_clusters, n_boot, seed)])
+        draws = np.concatenate([(block @ sums) / (block @ sizes) for block in cluster_counts(n_clusters, n_boot, seed)])
     n = (sizes > 0).sum(axis=0)
     return [
         Estimate(float(means[c]), *(_interval(draws[:, c], level) if n[c] > 1 else (np.nan, np.nan)), level, int(n[c]))
@@ -155,51 +115,14 @@ def cluster_bootstrap_weighted(
     Returns:
         An estimate per statistic, its value that of weights 1; resamples where it is nan are left out.
     """
-    _, codes, n_clusters = _checked(np.zeros(len(np.asarray(clusters))), clusters, level, n_boot)
+    _, codes, n_clusters = checked(np.zeros(len(np.asarray(clusters))), clusters, level, n_boot)
     values = statistics(np.ones((1, len(codes))))[0]
     if n_clusters < 2:
         return [Estimate(float(value), np.nan, np.nan, level, n_clusters) for value in values]
     draws = np.concatenate(
-        [statistics(c[:, codes].astype(float)) for c in _counts(n_clusters, n_boot, seed, len(codes))]
+        [statistics(c[:, codes].astype(float)) for c in cluster_counts(n_clusters, n_boot, seed, len(codes))]
     )
     return [Estimate(float(v), *_interval(d, level), level, n_clusters) for v, d in zip(values, draws.T, strict=True)]
-
-
-def permutation_test(
-    differences: ArrayLike, clusters: ArrayLike | None = None, *, n_perm: int = 9999, seed: Seed
-) -> float:
-    """Two-sided test that paired differences are symmetric about 0, by flipping the sign of whole items.
-
-    p = (1 + #{|mean*| >= |mean|}) / (1 + n_perm)        Phipson & Smyth 2010, arXiv:1603.05766
-
-    Args:
-        differences: [row], treatment minus control; nan left out.
-        clusters: [row], the item of each row, all flipped together; None: every row is an item.
-        n_perm: number of random flips.
-        seed: an integer, or a generator of the caller's own.
-
-    Returns:
-        The p-value; nan with fewer than two items, of which no flip can tell anything.
-
-    Raises:
-        InputError: lengths differ, or n_perm is below 1.
-    """
-    differences = np.asarray(differences, dtype=float)
-    clusters = np.arange(len(differences)) if clusters is None else np.asarray(clusters)
-    values, codes, n_clusters = _checked(differences, clusters, 0.95, n_perm)
-    finite = np.isfinite(values)
-    values, codes, n_clusters = _checked(values[finite], codes[finite], 0.95, n_perm)
-    if n_clusters < 2:
-        return float("nan")
-    sums = np.bincount(codes, weights=values, minlength=n_clusters)
-    rng = np.random.default_rng(seed)
-    observed = abs(sums.sum())
-    least = observed - 1e-12 * np.abs(sums).sum()  # ties count, whatever the order of summation
-    reached = 0
-    for size in _block_sizes(n_perm, n_clusters):
-        signs = rng.integers(0, 2, size=(size, n_clusters)) * 2.0 - 1.0
-        reached += int((np.abs(signs @ sums) >= least).sum())
-    return (1 + reached) / (1 + n_perm)
 
 
 def equivalence_test(
@@ -237,22 +160,6 @@ def equivalence_test(
     return Equivalence(bool(-margin < difference.low and difference.high < margin), difference, margin)
 
 
-def _checked(values: ArrayLike, clusters: ArrayLike, level: float, n_boot: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Values as floats, clusters as codes from 0, and the number of clusters."""
-    values = np.asarray(values, dtype=float)
-    clusters = np.asarray(clusters)
-    if values.ndim == 0 or clusters.ndim != 1 or len(values) != len(clusters):
-        raise InputError(
-            f"expected one cluster a row, got values of shape {values.shape} and clusters of shape {clusters.shape}"
-        )
-    if not 0 < level < 1:
-        raise InputError(f"a confidence level lies between 0 and 1, got {level}")
-    if n_boot < 1:
-        raise InputError(f"expected at least 1 resample, got {n_boot}")
-    names, codes = np.unique(clusters, return_inverse=True)
-    return values, codes, len(names)
-
-
 def _statistic_draws(
     values: np.ndarray, codes: np.ndarray, n_clusters: int, statistic: Callable, n_boot: int, seed: Seed
 ) -> np.ndarray:
@@ -262,33 +169,11 @@ def _statistic_draws(
     return np.array(
         [
             statistic(values[np.concatenate([rows[cluster] for cluster in np.repeat(everyone, counts)])])
-            for block in _counts(n_clusters, n_boot, seed)
+            for block in cluster_counts(n_clusters, n_boot, seed)
             for counts in block
         ],
         dtype=float,
     )
-
-
-def _sums(values: np.ndarray, codes: np.ndarray, n_clusters: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sum and number of the finite values, each [cluster, column]."""
-    known = ~np.isnan(values)
-    sums, sizes = np.zeros((2, n_clusters, values.shape[1]))
-    np.add.at(sums, codes, np.where(known, values, 0.0))
-    np.add.at(sizes, codes, known.astype(float))
-    return sums, sizes
-
-
-def _counts(n_clusters: int, n_boot: int, seed: Seed, n_rows: int = 0) -> Iterator[np.ndarray]:
-    """How often each cluster is drawn, [resample, cluster], in blocks that fit into memory and change no number."""
-    rng = np.random.default_rng(seed)
-    for size in _block_sizes(n_boot, max(n_clusters, n_rows)):
-        yield rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=size)
-
-
-def _block_sizes(total: int, width: int) -> Iterator[int]:
-    block = max(1, _DRAWS_AT_ONCE // max(width, 1))
-    for start in range(0, total, block):
-        yield min(block, total - start)
 
 
 def _interval(draws: np.ndarray, level: float) -> tuple[float, float]:
