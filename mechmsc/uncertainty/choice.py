@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mechmsc.errors import InputError
-from mechmsc.uncertainty.checks import probabilities_of
+from mechmsc.uncertainty.arrays import plain, probabilities_of
 
 
 def choice_entropy(probabilities: ArrayLike) -> np.ndarray | float:
@@ -28,7 +28,7 @@ def choice_entropy(probabilities: ArrayLike) -> np.ndarray | float:
     Raises:
         InputError: fewer than two axes, values outside [0, 1], or a row that does not sum to 1.
     """
-    return _plain(_entropy(_checked(probabilities).mean(axis=-2)))
+    return plain(_entropy(_checked(probabilities).mean(axis=-2)))
 
 
 def choice_entropy_within(probabilities: ArrayLike) -> np.ndarray | float:
@@ -43,7 +43,7 @@ def choice_entropy_within(probabilities: ArrayLike) -> np.ndarray | float:
     Raises:
         InputError: as in `choice_entropy`.
     """
-    return _plain(_entropy(_checked(probabilities)).mean(axis=-1))
+    return plain(_entropy(_checked(probabilities)).mean(axis=-1))
 
 
 def choice_entropy_order(probabilities: ArrayLike) -> np.ndarray | float:
@@ -60,7 +60,7 @@ def choice_entropy_order(probabilities: ArrayLike) -> np.ndarray | float:
     """
     p = _checked(probabilities)
     order = _entropy(p.mean(axis=-2)) - _entropy(p).mean(axis=-1)
-    return _plain(np.maximum(order, 0.0))  # rounding may leave -1e-17
+    return plain(np.maximum(order, 0.0))  # rounding may leave -1e-17
 
 
 def confidence(probabilities: ArrayLike) -> np.ndarray | float:
@@ -75,7 +75,7 @@ def confidence(probabilities: ArrayLike) -> np.ndarray | float:
     Raises:
         InputError: as in `choice_entropy`.
     """
-    return _plain(_checked(probabilities).mean(axis=-2).max(axis=-1))
+    return plain(_checked(probabilities).mean(axis=-2).max(axis=-1))
 
 
 def margin(probabilities: ArrayLike) -> np.ndarray | float:
@@ -94,7 +94,7 @@ def margin(probabilities: ArrayLike) -> np.ndarray | float:
     if q.shape[-1] < 2:
         raise InputError("a margin needs at least 2 choices, got 1")
     ordered = np.sort(q, axis=-1)
-    return _plain(ordered[..., -1] - ordered[..., -2])
+    return plain(ordered[..., -1] - ordered[..., -2])
 
 
 def _checked(probabilities: ArrayLike) -> np.ndarray:
@@ -107,10 +107,6 @@ def _checked(probabilities: ArrayLike) -> np.ndarray:
     return p
 
 
-def _entropy(p: np.ndarray) -> np.ndarray:
+def _entropy(p: np.ndarray) -> np.ndarray | np.floating:
     """-sum p log p over the last axis, with 0 log 0 = 0."""
     return -(p * np.log(np.where(p > 0, p, 1.0))).sum(axis=-1) + 0.0  # + 0.0: no negative zero
-
-
-def _plain(values: np.ndarray) -> np.ndarray | float:
-    return values if np.ndim(values) else float(values)

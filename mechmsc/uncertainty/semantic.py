@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mechmsc.errors import InputError
-from mechmsc.uncertainty.checks import check_same_shape, cluster_ids_of, log_likelihoods_of
+from mechmsc.uncertainty.arrays import check_same_shape, cluster_ids_of, log_likelihoods_of
 
 _PAIRS_AT_ONCE = 4_000_000  # pairs of samples held in memory at a time
 KUHN_SHIFT = 5.0

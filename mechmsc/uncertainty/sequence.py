@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from mechmsc.errors import InputError
 from mechmsc.estimate import Estimate, Seed, cluster_bootstrap
-from mechmsc.uncertainty.checks import check_same_shape, check_samples, log_likelihoods_of
+from mechmsc.uncertainty.arrays import check_same_shape, check_samples, log_likelihoods_of, plain
 from mechmsc.uncertainty.progress import Progress
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def predictive_entropy(log_likelihoods: ArrayLike) -> np.ndarray | float:
     Raises:
         InputError: a log-likelihood is above 0 or not finite, or fewer than two samples.
     """
-    return _plain(-log_likelihoods_of(log_likelihoods).mean(axis=-1))
+    return plain(-log_likelihoods_of(log_likelihoods).mean(axis=-1))
 
 
 def length_normalised_entropy(log_likelihoods: ArrayLike, lengths: ArrayLike) -> np.ndarray | float:
@@ -55,7 +55,7 @@ def length_normalised_entropy(log_likelihoods: ArrayLike, lengths: ArrayLike) ->
         InputError: shapes differ, a length is below 1, a log-likelihood is above 0 or not finite, or fewer than two
             samples.
     """
-    return _plain(-per_token(log_likelihoods, lengths).mean(axis=-1))
+    return plain(-per_token(log_likelihoods, lengths).mean(axis=-1))
 
 
 def per_token(log_likelihoods: ArrayLike, lengths: ArrayLike) -> np.ndarray:
@@ -155,7 +155,7 @@ def first_token_entropy(logits: Logits) -> "np.ndarray | float | torch.Tensor":
         log_p = x.log_softmax(-1)
         return -(log_p.exp() * log_p.masked_fill(log_p == -float("inf"), 0.0)).sum(-1)
     log_p = x - top[..., None] - np.log(np.exp(x - top[..., None]).sum(-1))[..., None]
-    return _plain(-(np.exp(log_p) * np.where(np.isneginf(log_p), 0.0, log_p)).sum(-1))
+    return plain(-(np.exp(log_p) * np.where(np.isneginf(log_p), 0.0, log_p)).sum(-1))
 
 
 def rank_correlation(
@@ -228,7 +228,3 @@ def _at_least_float32(dtype: "torch.dtype") -> "torch.dtype":
     import torch
 
     return torch.promote_types(dtype, torch.float32)
-
-
-def _plain(values: np.ndarray) -> np.ndarray | float:
-    return values if np.ndim(values) else float(values)

@@ -13,6 +13,7 @@ from mechmsc.uncertainty.clusterers.record import Clusterer, Texts
 from mechmsc.uncertainty.clusterers.single_pass import Entries, single_pass
 from mechmsc.uncertainty.clusterers.sources import cannot_load, model_source
 from mechmsc.uncertainty.progress import Progress
+from mechmsc.uncertainty.semantic import sequence_ids
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -55,8 +56,8 @@ def embedding(
 
     def cluster(questions: Sequence[str], responses: Texts, progress: Progress | None) -> list[np.ndarray]:  # noqa: ARG001
         entries = Entries.of(responses)
-        texts, vector_of = np.unique(np.array(entries.texts, dtype=object), return_inverse=True)
-        vectors = embed(texts.tolist(), source=source, batch_size=batch_size, device=device, progress=progress)
+        vector_of, texts = sequence_ids(entries.texts), list(dict.fromkeys(entries.texts))
+        vectors = embed(texts, source=source, batch_size=batch_size, device=device, progress=progress)
 
         def judge(first: np.ndarray, second: np.ndarray) -> np.ndarray:
             return _cosines(vectors, vector_of[first], vector_of[second]) > threshold

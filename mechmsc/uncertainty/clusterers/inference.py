@@ -99,7 +99,7 @@ def _clusterer(name: str, judge_triples: Callable[[list[Triple]], np.ndarray], a
 
     def cluster(questions: Sequence[str], responses: Texts, progress: Progress | None) -> list[np.ndarray]:
         entries = Entries.of(responses)
-        asked.progress = progress
+        asked.start(progress)
 
         def judge(first: np.ndarray, second: np.ndarray) -> np.ndarray:
             return judge_triples(
@@ -132,10 +132,14 @@ class _Inference:
             raise InputError(f"batch_size must be at least 1 pair, got {batch_size}")
         self.name, self.source = str(model), model_source(model, purpose="inference (NLI)")
         self.batch_size, self.device = batch_size, device
-        self.progress: Progress | None = None
+        self.start(None)
         self.known: dict[Triple, tuple[float, float, float]] = {}
         if known is not None:
             self._remember(known)
+
+    def start(self, progress: Progress | None) -> None:
+        """Count what is computed from here on, and report it."""
+        self.progress, self.done = progress, 0
 
     def _remember(self, known: "pd.DataFrame") -> None:
         missing = [column for column in COLUMNS if column not in known.columns]
@@ -163,7 +167,8 @@ class _Inference:
             for pair, scores in zip(batch, _probabilities(batch, self.source, self.device), strict=True):
                 self.known[pair] = tuple(scores)  # at once: what was computed survives an interruption
             if self.progress is not None:
-                self.progress(start + len(batch), len(new))
+                self.progress(self.done + start + len(batch), self.done + len(new))
+        self.done += len(new)
         return np.array([self.known[pair] for pair in pairs], dtype=float).reshape(-1, len(VERDICTS))
 
 

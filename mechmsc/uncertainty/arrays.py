@@ -1,4 +1,4 @@
-"""What the estimators of uncertainty take, checked before anything is computed."""
+"""What the estimators of uncertainty take, checked before anything is computed, and how they give it back."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -87,3 +87,8 @@ def probabilities_of(values: ArrayLike, *, tolerance: float = 1e-4) -> np.ndarra
             f"{sums[where]:.6g}{f' at {list(where)}' if where else ''}; give probabilities, not log-probabilities"
         )
     return values / sums[..., None]
+
+
+def plain(values: np.ndarray | np.floating) -> np.ndarray | float:
+    """An array as it is; what has no axes as a float."""
+    return values if np.ndim(values) else float(values)
