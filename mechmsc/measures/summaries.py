@@ -1,0 +1,121 @@
+"""summaries.parquet: what the measures say of groups of items, with intervals. Only what changed is computed again."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mechmsc.estimate import cluster_bootstrap_columns
+from mechmsc.measures.measured import Cube, Measured, Settings, Summary
+from mechmsc.measures.progress import bar
+from mechmsc.measures.table import Table
+from mechmsc.runs.results import RESULTS, read_results, write_results
+
+if TYPE_CHECKING:
+    import pandas
+
+COLUMNS = [column.name for column in RESULTS["summaries"]]
+
+
+class Job(NamedTuple):
+    """Rows of the summaries that are computed together."""
+
+    name: str
+    cubes: Sequence[Cube]
+    """What they are computed from."""
+    compute: Callable[[], list[Summary]]
+    extra: Any = None
+    """What else they depend on; JSON."""
+
+
+def summarise(
+    table: Table,
+    transcripts: "pandas.DataFrame",
+    *,
+    margin: float | Mapping[str, float] | None,
+    level: float,
+    n_boot: int,
+    seed: int,
+    progress: bool,
+) -> None:
+    """Bring summaries.parquet up to date with the measures.
+
+    Args:
+        table: the measures, held for writing.
+        transcripts: the columns that measuring reads.
+        margin: of convergence, see `measure_run`.
+        level: of the intervals.
+        n_boot: resamples.
+        seed: of bootstraps and nulls.
+        progress: show a bar on stderr.
+    """
+    import pandas as pd
+
+    settings = Settings(level, n_boot, seed, margin)
+    measured = Measured(table.cells, table.rows, transcripts, settings)
+    old, record = read_results(table.run.folder, "summaries")
+    there = dict(_split(old, record))
+    made: list[tuple[Job, str, pandas.DataFrame]] = []
+    jobs = list(all_jobs(measured))
+    with bar("summaries", len(jobs), show=progress) as advance:
+        for job in jobs:
+            mark = _mark(job, measured)
+            rows = there.get((job.name, mark))
+            made.append((job, mark, _frame(job.compute(), level) if rows is None else rows))
+            advance(1)
+    now = {"jobs": [[job.name, mark, len(rows)] for job, mark, rows in made]}
+    if now != record:
+        parts = [rows for _, _, rows in made if len(rows)]
+        rows = pd.concat(parts, ignore_index=True) if parts else old.iloc[:0]
+        write_results(table.run.folder, "summaries", rows, now)
+
+
+def all_jobs(measured: Measured) -> Iterator[Job]:
+    """What is summarised of these measures."""
+    for cube in measured.cubes.values():
+        yield Job(f"mean {cube.key}", [cube], lambda cube=cube: list(means(measured, cube)))
+
+
+def means(measured: Measured, cube: Cube) -> Iterator[Summary]:
+    """Mean over items by task, group, arm, round and layer, all cells of a group from the same resamples of items."""
+    s = measured.settings
+    for task, group, items in measured.each_group():
+        n_arms, n_rounds = cube.there.shape[1:]
+        present = cube.there[items].any(axis=0)
+        cells = [(a, r) for a in range(n_arms) for r in range(n_rounds) if present[a, r]]
+        if not cells:
+            continue
+        columns = np.stack([cube.values[items, a, r] for a, r in cells], axis=1)  # [item, cell, layer]
+        names = np.array(measured.cells.items)[items]
+        flat = columns.reshape(len(items), -1)
+        estimates = iter(cluster_bootstrap_columns(flat, names, level=s.level, n_boot=s.n_boot, seed=s.seed))
+        for a, r in cells:
+            for layer in cube.layers:
+                arm = measured.cells.arms[a]
+                yield Summary(task, group, arm, r + 1, cube.measure, cube.source, layer, next(estimates))
+
+
+def _mark(job: Job, measured: Measured) -> str:
+    """SHA-256 of all that the rows of a job depend on."""
+    groups = {task: {name: items.tolist() for name, items in of.items()} for task, of in measured.groups.items()}
+    parts = [job.name, [cube.digest() for cube in job.cubes], job.extra, asdict(measured.settings), groups]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _split(rows: "pandas.DataFrame", record: Mapping[str, Any]) -> "Iterator[tuple[tuple[str, str], pandas.DataFrame]]":
+    """(job, mark) -> its rows, as they stand in the file one job after the other."""
+    start = 0
+    for name, mark, n in record.get("jobs", []):
+        yield (name, mark), rows.iloc[start : start + n]
+        start += n
+
+
+def _frame(found: Sequence[Summary], level: float) -> "pandas.DataFrame":
+    import pandas as pd
+
+    rows = [(*one[:7], one.estimate.value, one.estimate.low, one.estimate.high, level, one.estimate.n) for one in found]
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    return frame.astype({"round": "Int32", "layer": "Int32", "n": "int32", "level": float})
