@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from mechmsc.calibration.binning import Binning, bin_codes, confidence_and_correct, width_edges
 from mechmsc.errors import InputError
+from mechmsc.estimate import proportion_interval
 
 if TYPE_CHECKING:
     import pandas
@@ -87,7 +88,6 @@ def reliability_diagram(
         InputError: lengths differ, or a value or option is out of range.
     """
     import pandas as pd
-    from scipy.stats import norm
 
     if not 0 < level < 1:
         raise InputError(f"a confidence level lies between 0 and 1, got {level}")
@@ -99,18 +99,15 @@ def reliability_diagram(
         edges = width_edges(n_bins)[np.stack([bins, bins + 1])]
     else:
         edges = np.array([(confidence[codes == b].min(), confidence[codes == b].max()) for b in bins]).reshape(-1, 2).T
-    z2 = norm.ppf((1 + level) / 2) ** 2
-    centre = (accuracy + z2 / (2 * n)) / (1 + z2 / n)
-    half = np.sqrt(z2 * (accuracy * (1 - accuracy) / n + z2 / (4 * n**2))) / (1 + z2 / n)
-    half[n < 2] = np.nan
+    low, high = proportion_interval(accuracy, n, level=level)
     return pd.DataFrame(
         {
             "bin_low": edges[0],
             "bin_high": edges[1],
             "confidence": mean_confidence,
             "accuracy": accuracy,
-            "low": np.maximum(centre - half, 0.0),
-            "high": np.minimum(centre + half, 1.0),
+            "low": low,
+            "high": high,
             "level": level,
             "n": n.astype(int),
         }

@@ -16,6 +16,7 @@ from mechmsc.estimate.permutation import (
     permutation_test,
     permutation_test_cells,
 )
+from mechmsc.estimate.proportions import proportion_interval
 from mechmsc.estimate.records import Equivalence, Estimate
 from mechmsc.estimate.resampling import Seed
 
@@ -31,4 +32,5 @@ __all__ = [
     "max_statistic_test",
     "permutation_test",
     "permutation_test_cells",
+    "proportion_interval",
 ]

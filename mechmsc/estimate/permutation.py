@@ -53,8 +53,9 @@ def max_statistic_test(
 
     S_ic is the sum of item i in cell c; z* flips the sign of whole items, in all cells at once, so that what cells
     share stays in the null (single-step max-T; Westfall & Young 1993; Nichols & Holmes 2002). With as many items in
-    every cell z rises with |t|, and its denominator does not change with a flip. The probability of any p <= 0.05 where no cell differs is 0.05; where some
-    differ, it is at most that for the others. Without correction: `permutation_test_cells`.
+    every cell z rises with |t|, and its denominator does not change with a flip. The probability of any p <= 0.05 where
+    no cell differs is at most 0.05; where some differ, the same holds for the others. Uncorrected:
+    `permutation_test_cells`.
 
     Args:
         differences: [row, ...cells], treatment minus control, e.g. [item, layer, position]; a nan counts in no sum.
