@@ -23,6 +23,8 @@ class Measure(NamedTuple):
     """For the list of measures and axis labels."""
     is_cross_entropy: bool = False
     """Whether samples of a temperature or top-p other than 1 make it a cross-entropy."""
+    sign: int = 1
+    """1: higher is less sure, -1: higher is surer, 0: neither; rank calibration takes sign * value."""
 
 
 class SampleSets(NamedTuple):
@@ -49,10 +51,10 @@ MEASURES: dict[str, Measure] = {
         "choice", "nats", u.choice_entropy_within, "entropy of the choice within an option order"
     ),
     "choice_entropy_order": Measure(
-        "choice", "nats", u.choice_entropy_order, "entropy of the choice due to the order of the options"
+        "choice", "nats", u.choice_entropy_order, "entropy of the choice due to the order of the options", sign=0
     ),
-    "confidence": Measure("choice", "probability", u.confidence, "probability of the chosen option"),
-    "margin": Measure("choice", "probability", u.margin, "probability of the chosen option above the next"),
+    "confidence": Measure("choice", "probability", u.confidence, "probability of the chosen option", sign=-1),
+    "margin": Measure("choice", "probability", u.margin, "probability of the chosen option above the next", sign=-1),
     "first_token_entropy": Measure(
         "first_token", "nats", lambda values: values, "entropy of the first token of the response"
     ),
@@ -67,7 +69,11 @@ MEASURES: dict[str, Measure] = {
         True,
     ),
     "lexical_similarity": Measure(
-        "samples", "mean ROUGE-L", lambda s: u.lexical_similarities(s.texts), "likeness of the samples' wording"
+        "samples",
+        "mean ROUGE-L",
+        lambda s: u.lexical_similarities(s.texts),
+        "likeness of the samples' wording",
+        sign=-1,
     ),
     "semantic_entropy": Measure(
         "clusters", "nats", lambda s, ids: u.semantic_entropy(s.per_token, ids), "entropy over meanings"

@@ -1,14 +1,16 @@
 """The measures of a run as arrays over its items, arms, rounds and layers: what summaries are computed from."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mechmsc.errors import InputError
 from mechmsc.estimate import Estimate
+from mechmsc.measures.catalogue import SOURCES
 from mechmsc.measures.table import KEY, Cells
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ class Settings:
     n_boot: int
     seed: int
     margin: float | Mapping[str, float] | None
+    band: tuple[int, int] | None
+    """First and last layer that layered measures are averaged over; None: the middle half."""
 
     def margin_of(self, measure: str, unit: str) -> float:
         """The margin of a measure in its unit."""
@@ -72,11 +76,28 @@ class Cube:
         """As the record names it."""
         return f"{self.measure}|{self.source}"
 
+    @property
+    def label(self) -> str:
+        """In the column `source` of what is derived from it: the measure, with its source where that says more."""
+        plain = self.source in (*SOURCES.values(), self.measure)
+        return self.measure if plain else f"{self.measure}/{self.source}"
+
     def digest(self) -> str:
         """SHA-256 of all that is in it."""
         found = hashlib.sha256(f"{self.key}|{self.unit}|{self.layers}|{self.values.shape}".encode())
         found.update(np.ascontiguousarray(self.values).tobytes() + self.there.tobytes())
         return found.hexdigest()
+
+
+class Job(NamedTuple):
+    """Rows of the summaries that are computed together."""
+
+    name: str
+    cubes: Sequence[Cube]
+    """What they are computed from."""
+    compute: Callable[[], list[Summary]]
+    extra: Any = None
+    """What else they depend on; JSON."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +127,16 @@ class Measured:
         cubes = [self._cube(self.rows.iloc[rows]) for rows in keys.values()]
         return {(cube.measure, cube.source): cube for cube in cubes}
 
+    @cached_property
+    def curves(self) -> list[Cube]:
+        """Those without layers, and those with layers as their mean over a band, named concept.prompt_end.layers_8-21.
+
+        Raises:
+            InputError: the band holds no layer that was measured.
+        """
+        cubes = self.cubes.values()
+        return [cube if cube.layers == (None,) else averaged(cube, self.settings.band) for cube in cubes]
+
     def _cube(self, rows: "pandas.DataFrame") -> Cube:
         first = rows.iloc[0]
         layers = sorted(rows["layer"].dropna().unique().tolist()) or [None]
@@ -125,3 +156,19 @@ class Measured:
         for task, of in self.groups.items():
             for group, items in of.items():
                 yield task, group, items
+
+
+def averaged(cube: Cube, band: tuple[int, int] | None) -> Cube:
+    """A layered measure as its mean over the layers of a band, nan where one of them is.
+
+    Raises:
+        InputError: the band holds no layer that was measured.
+    """
+    layers = np.array(cube.layers, dtype=int)
+    first, last = band or (layers[len(layers) // 4], layers[max(len(layers) // 4, 3 * len(layers) // 4 - 1)])
+    inside = (layers >= first) & (layers <= last)
+    if not inside.any():
+        raise InputError(f"no layer from {first} to {last} in {cube.measure}; it has {layers[0]} to {layers[-1]}")
+    mean = cube.values[..., inside].mean(axis=-1, keepdims=True)
+    name = f"{cube.measure}.layers_{layers[inside][0]}-{layers[inside][-1]}"
+    return Cube(name, cube.source, cube.unit, mean, cube.there, (None,))

@@ -37,6 +37,7 @@ def measure_run(
     positions: Sequence[str] | None = None,
     readings: Sequence[str] = ("concept",),
     margin: float | Mapping[str, float] | None = None,
+    layers: tuple[int, int] | None = None,
     level: float = 0.95,
     n_boot: int = 2000,
     seed: int = 0,
@@ -59,6 +60,7 @@ def measure_run(
         readings: of `concept.READINGS`.
         margin: largest change that does not matter to convergence, in the unit of each measure: a number for all, or
             measure -> number; None takes `MARGINS` of the unit.
+        layers: first and last layer of the band over which the concept is averaged; None: the middle half.
         level: of the intervals.
         n_boot: resamples of the bootstraps.
         seed: of bootstraps and nulls.
@@ -91,7 +93,8 @@ def measure_run(
         table.commit()
         _read_concepts(table, transcripts, directions, positions, readings, progress)
         _measure_samples(table, transcripts, named, maker, progress)
-        summarise(table, transcripts, margin=margin, level=level, n_boot=n_boot, seed=seed, progress=progress)
+        options = {"margin": margin, "band": layers, "level": level, "n_boot": n_boot, "seed": seed}
+        summarise(table, transcripts, **options, progress=progress)
     return open_run(run.path)
 
 

@@ -2,15 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mechmsc.estimate import cluster_bootstrap_columns
-from mechmsc.measures.measured import Cube, Measured, Settings, Summary
+from mechmsc.measures.biased import bias_jobs
+from mechmsc.measures.calibrated import calibration_jobs, rank_jobs
+from mechmsc.measures.measured import Cube, Job, Measured, Settings, Summary
 from mechmsc.measures.progress import bar
+from mechmsc.measures.settling import flip_jobs, settling_jobs
 from mechmsc.measures.table import Table
 from mechmsc.runs.results import RESULTS, read_results, write_results
 
@@ -20,22 +23,12 @@ if TYPE_CHECKING:
 COLUMNS = [column.name for column in RESULTS["summaries"]]
 
 
-class Job(NamedTuple):
-    """Rows of the summaries that are computed together."""
-
-    name: str
-    cubes: Sequence[Cube]
-    """What they are computed from."""
-    compute: Callable[[], list[Summary]]
-    extra: Any = None
-    """What else they depend on; JSON."""
-
-
 def summarise(
     table: Table,
     transcripts: "pandas.DataFrame",
     *,
     margin: float | Mapping[str, float] | None,
+    band: tuple[int, int] | None,
     level: float,
     n_boot: int,
     seed: int,
@@ -47,6 +40,7 @@ def summarise(
         table: the measures, held for writing.
         transcripts: the columns that measuring reads.
         margin: of convergence, see `measure_run`.
+        band: layers that layered measures are averaged over.
         level: of the intervals.
         n_boot: resamples.
         seed: of bootstraps and nulls.
@@ -54,17 +48,17 @@ def summarise(
     """
     import pandas as pd
 
-    settings = Settings(level, n_boot, seed, margin)
+    settings = Settings(level, n_boot, seed, margin, band)
     measured = Measured(table.cells, table.rows, transcripts, settings)
     old, record = read_results(table.run.folder, "summaries")
     there = dict(_split(old, record))
     made: list[tuple[Job, str, pandas.DataFrame]] = []
-    jobs = list(all_jobs(measured))
+    jobs = [*all_jobs(measured), *bias_jobs(measured, table.run)]
     with bar("summaries", len(jobs), show=progress) as advance:
         for job in jobs:
             mark = _mark(job, measured)
             rows = there.get((job.name, mark))
-            made.append((job, mark, _frame(job.compute(), level) if rows is None else rows))
+            made.append((job, mark, _frame(job.compute()) if rows is None else rows))
             advance(1)
     now = {"jobs": [[job.name, mark, len(rows)] for job, mark, rows in made]}
     if now != record:
@@ -77,6 +71,13 @@ def all_jobs(measured: Measured) -> Iterator[Job]:
     """What is summarised of these measures."""
     for cube in measured.cubes.values():
         yield Job(f"mean {cube.key}", [cube], lambda cube=cube: list(means(measured, cube)))
+    for cube in measured.curves:
+        if cube.key not in {one.key for one in measured.cubes.values()}:
+            yield Job(f"mean {cube.key}", [cube], lambda cube=cube: list(means(measured, cube)))
+        yield from settling_jobs(measured, cube)
+    yield from flip_jobs(measured)
+    yield from calibration_jobs(measured)
+    yield from rank_jobs(measured)
 
 
 def means(measured: Measured, cube: Cube) -> Iterator[Summary]:
@@ -113,9 +114,9 @@ def _split(rows: "pandas.DataFrame", record: Mapping[str, Any]) -> "Iterator[tup
         start += n
 
 
-def _frame(found: Sequence[Summary], level: float) -> "pandas.DataFrame":
+def _frame(found: Sequence[Summary]) -> "pandas.DataFrame":
     import pandas as pd
 
-    rows = [(*one[:7], one.estimate.value, one.estimate.low, one.estimate.high, level, one.estimate.n) for one in found]
+    rows = [(*one[:7], e.value, e.low, e.high, e.level, e.n) for one in found for e in (one.estimate,)]
     frame = pd.DataFrame(rows, columns=COLUMNS)
     return frame.astype({"round": "Int32", "layer": "Int32", "n": "int32", "level": float})
