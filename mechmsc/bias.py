@@ -146,7 +146,7 @@ def _marks(
     answer_info: Sequence[Sequence[str]],
     stereotyped_groups: Iterable[str],
 ) -> tuple[float, float, float, float, float]:
-    """Of one answer: correct (0/1), biased (1, -1, 0 for abstaining), biased with nan for abstaining, has target, read."""
+    """Of one answer: correct, biased (1, -1; 0 for abstaining), biased (nan for abstaining), has a target, is read."""
     options = range(len(answer_info))
     if condition not in ("ambig", "disambig") or polarity not in ("neg", "nonneg"):
         raise InputError(
