@@ -1,0 +1,34 @@
+"""`mass_mean`: the difference of the class means."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mechmsc.directions.fits.training import check_training, class_means
+
+
+def fit_mass_mean(
+    activations: Float[Tensor, "statement layer d_model"],
+    labels: Tensor,
+    *,
+    groups: Sequence[Any],
+    pairs: Sequence[str | None],
+    seed: int,  # noqa: ARG001 - the signature of every fit; nothing is drawn
+) -> Float[Tensor, "layer d_model"]:
+    """Difference of the class means: d = mu+ - mu-. Marks & Tegmark 2024, arXiv:2310.06824.
+
+    Args:
+        activations: plain, float32.
+        labels: 0 or 1 a statement.
+        groups: not used.
+        pairs: not used.
+        seed: not used.
+
+    Raises:
+        InputError: see `check_training`.
+    """
+    check_training(activations, labels, groups, pairs)
+    negative, positive = class_means(activations, labels)
+    return positive - negative
