@@ -6,8 +6,8 @@ ids = clusterer(questions, responses)      # [set] and [set][sample] -> [set], i
 
 from collections.abc import Callable
 
-from mechmsc.uncertainty.clusterers.embedding import embedding
-from mechmsc.uncertainty.clusterers.exact import exact
+from mechmsc.uncertainty.clusterers.embeddings import embedding
+from mechmsc.uncertainty.clusterers.equality import exact
 from mechmsc.uncertainty.clusterers.inference import entailment, non_contradiction
 from mechmsc.uncertainty.clusterers.record import Clusterer
 

@@ -20,7 +20,7 @@ def model_source(model: str | Path, *, purpose: str) -> str:
         InputError: it is neither.
     """
     path = Path(model).expanduser()
-    if path.is_dir():
+    if str(model) and path.is_dir():
         if not (path / "config.json").is_file():
             raise InputError(f"expected a model folder with config.json for {purpose}, but {path} has none")
         return str(path.resolve())
