@@ -12,6 +12,7 @@ import torch
 
 from mechmsc import settings
 from mechmsc.errors import InputError, nearest
+from mechmsc.model.planted import planted_model
 from mechmsc.model.pretrained import Loaded, ModelIdentity, load_pretrained
 from mechmsc.weights import check_name
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import transformer_lens
     import transformers
 
-__all__ = ["ModelIdentity", "check_device", "hf_model", "identity", "load_model"]
+__all__ = ["ModelIdentity", "check_device", "hf_model", "identity", "load_model", "planted_model"]
 
 DTYPES = {name: getattr(torch, name) for name in settings.DTYPES}
 
