@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mechmsc.positions import Row, Shown, in_flight
 from mechmsc.sites import POSITIONS, CaptureSite
 from mechmsc.transcripts import Transcript
 
@@ -117,7 +118,8 @@ def _pass(
 
     layers = range(model.cfg.n_layers)
     hooks = [(site.hook(layer), partial(keep, site=site, layer=layer)) for site in sites for layer in layers]
-    with torch.no_grad(), model.hooks(fwd_hooks=hooks):
+    held = [Row(Shown(transcript, frozenset(end_ids)), 0, len(transcript)) for transcript in transcripts]
+    with torch.no_grad(), in_flight(model, held), model.hooks(fwd_hooks=hooks):
         model(tokens, stop_at_layer=model.cfg.n_layers, return_type=None, padding_side="right")
     return {name: torch.stack([values[layer] for layer in layers], dim=2) for name, values in kept.items()}
 

@@ -22,6 +22,7 @@ from mechmsc.decoders import Decoder, open_decoder
 from mechmsc.generation import Drawn, Stream, draw, score_labels
 from mechmsc.instructions import Arm, instruction
 from mechmsc.noise import noise_key
+from mechmsc.positions import Shown, edits_on
 from mechmsc.settings import Settings
 from mechmsc.tasks import TASKS, Item, parse_choice
 from mechmsc.transcripts import Transcript
@@ -108,10 +109,10 @@ def hold(
         for line in active:
             line.transcript = _prompt(chat, line, round)
         if decoder is None:
-            decoder, logits = _begin(model, active, settings.decoder)
+            decoder, logits = _begin(model, chat, active, settings.decoder)
         else:
             decoder.select([i for i, line in enumerate(rows) if line.arm.stance(round) is not None])
-            logits = _encode_rest(decoder, active)
+            logits = _encode_rest(decoder, chat, active)
         for line, entropy in zip(active, token_entropies(logits), strict=True):
             line.first_token_entropy = entropy
         rows, now = active, _Now(chat, settings, round, active, decoder, logits)
@@ -131,8 +132,8 @@ def _prompt(chat: ChatFormat, line: _Line, round: int) -> Transcript:
     return chat.open(question, text, item_id=line.item.item_id, arm=line.arm.name, **options)
 
 
-def _begin(model: "HookedTransformer", lines: Sequence[_Line], kind: str) -> tuple[Decoder, Tensor]:
-    """Encode the prompts of round 1, what an item's lines share only once."""
+def _begin(model: "HookedTransformer", chat: ChatFormat, lines: Sequence[_Line], kind: str) -> tuple[Decoder, Tensor]:
+    """Encode the prompts of round 1, what an item's lines share only once, unless edits tell lines apart."""
     groups: dict[str, list[int]] = {}
     for i, line in enumerate(lines):
         groups.setdefault(line.item.item_id, []).append(i)
@@ -140,19 +141,20 @@ def _begin(model: "HookedTransformer", lines: Sequence[_Line], kind: str) -> tup
     for members in groups.values():
         prompts = [lines[i].transcript.ids for i in members]
         shared.append(commonprefix(prompts)[: min(map(len, prompts)) - 1])
-    if len(groups) == len(lines) or not all(shared):
+    if len(groups) == len(lines) or not all(shared) or edits_on(model):
         decoder = open_decoder(model, len(lines), kind=kind)
-        return decoder, _encode_rest(decoder, lines)
+        return decoder, _encode_rest(decoder, chat, lines)
     decoder = open_decoder(model, len(groups), kind=kind)
     decoder.extend(shared)
     row = {i: g for g, members in enumerate(groups.values()) for i in members}
     decoder.select([row[i] for i in range(len(lines))])
-    return decoder, _encode_rest(decoder, lines)
+    return decoder, _encode_rest(decoder, chat, lines)
 
 
-def _encode_rest(decoder: Decoder, lines: Sequence[_Line]) -> Tensor:
+def _encode_rest(decoder: Decoder, chat: ChatFormat, lines: Sequence[_Line]) -> Tensor:
     """Encode what the decoder has not seen of each line; logits at the prompt's end, `[line, d_vocab]`."""
-    return decoder.extend([line.transcript.ids[known:] for line, known in zip(lines, decoder.lengths, strict=True)])
+    new = [line.transcript.ids[known:] for line, known in zip(lines, decoder.lengths, strict=True)]
+    return decoder.extend(new, [Shown(line.transcript, chat.end_ids) for line in lines])
 
 
 def _continue(now: _Now, held: Held) -> None:

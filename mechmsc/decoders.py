@@ -6,7 +6,8 @@ last of them; `branch`, `step`, `keep`, `merge` and `end` draw continuations tha
 that cannot merge leaves the tokens to be encoded again with the next turn.
 
 - `HuggingFaceDecoder`: the Hugging Face forward over a `BranchingCache`; the default, fast.
-- `HookedDecoder`: HookedTransformer's forward over its own cache, so that hooks act on every token drawn.
+- `HookedDecoder`: HookedTransformer's forward over its own cache, so that hooks act on every token drawn. Told which
+  conversations its rows are (`shown`), it keeps the position map that edits need; the other one refuses active edits.
 
 Both compute the logits of one position a row, never those of the prompt.
 """
@@ -22,6 +23,7 @@ from torch import Tensor
 from mechmsc.kv_cache import ATTENTION, BranchingCache, attention
 from mechmsc.model import hf_model
 from mechmsc.model.forward import new_kv_cache, unembed_last
+from mechmsc.positions import Row, Shown, in_flight, refuse_edits
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -33,8 +35,13 @@ class Decoder(Protocol):
 
     lengths: list[int]
 
-    def extend(self, ids: Sequence[Sequence[int]]) -> Tensor:
-        """Encode further tokens of every row (at least one each); logits after the last."""
+    def extend(self, ids: Sequence[Sequence[int]], shown: Sequence[Shown] | None = None) -> Tensor:
+        """Encode further tokens of every row (at least one each); logits after the last.
+
+        Args:
+            ids: token ids, a list a row.
+            shown: the conversations that the rows are from now on, for edits; None: as before.
+        """
 
     def select(self, rows: Sequence[int]) -> None:
         """Make the rows these ones, in this order; a row may be taken several times or not at all."""
@@ -71,7 +78,7 @@ class HuggingFaceDecoder:
     """The Hugging Face forward over a `BranchingCache`."""
 
     def __init__(self, model: "HookedTransformer", n_rows: int) -> None:
-        self._hf = hf_model(model)
+        self._model, self._hf = model, hf_model(model)
         self._device = self._hf.device
         self._cache = BranchingCache(n_rows, self._device)
 
@@ -80,7 +87,7 @@ class HuggingFaceDecoder:
         """Tokens encoded in each row."""
         return self._cache.lengths
 
-    def extend(self, ids: Sequence[Sequence[int]]) -> Tensor:
+    def extend(self, ids: Sequence[Sequence[int]], shown: Sequence[Shown] | None = None) -> Tensor:  # noqa: ARG002
         """See `Decoder`. `[row, d_vocab]`."""
         tokens = _padded(ids, self._device, side="left")
         return self._forward(tokens, self._cache.extend([len(row) for row in ids]))
@@ -111,6 +118,9 @@ class HuggingFaceDecoder:
         self._cache.end()
 
     def _forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        refuse_edits(
+            self._model, "decoder 'huggingface'", "use decoder='hooked', or `suspended(model)` for a clean run"
+        )
         with torch.no_grad(), _attention_of(self._hf):
             out = self._hf(
                 input_ids=tokens,
@@ -149,14 +159,18 @@ class HookedDecoder:
         self._device = torch.device(model.cfg.device)
         self._cache = new_kv_cache(model, n_rows)
         self._branches = None
+        self._shown: list[Shown] | None = None
+        self._of_branch: list[int] = []
+        self._steps = 0
         self.lengths = [0] * n_rows
 
-    def extend(self, ids: Sequence[Sequence[int]]) -> Tensor:
+    def extend(self, ids: Sequence[Sequence[int]], shown: Sequence[Shown] | None = None) -> Tensor:
         """See `Decoder`. `[row, d_vocab]`."""
         counts = [len(row) for row in ids]
+        self._shown = self._shown if shown is None else list(shown)
         tokens = _padded(ids, self._device, side="right")
         mask = _padded([[1] * count for count in counts], self._device, side="right")
-        residual = self._residual(tokens, mask, self._cache)
+        residual = self._residual(tokens, mask, self._cache, self._rows(range(len(ids)), counts))
         last = torch.tensor(counts, device=self._device) - 1
         logits = unembed_last(self._model, residual[torch.arange(len(counts), device=self._device), last][:, None])
         self.lengths = [length + count for length, count in zip(self.lengths, counts, strict=True)]
@@ -167,19 +181,24 @@ class HookedDecoder:
         """See `Decoder`."""
         self._cache = _taken(self._cache, rows, self._device)
         self.lengths = [self.lengths[row] for row in rows]
+        self._shown = None if self._shown is None else [self._shown[row] for row in rows]
 
     def branch(self, rows: Sequence[int]) -> None:
         """See `Decoder`."""
         self._branches = _taken(self._cache, rows, self._device)
+        self._of_branch, self._steps = list(rows), 0
 
     def step(self, ids: Sequence[int]) -> Tensor:
         """See `Decoder`. `[branch, d_vocab]`."""
         tokens = torch.tensor(list(ids), dtype=torch.long, device=self._device)[:, None]
-        return unembed_last(self._model, self._residual(tokens, torch.ones_like(tokens), self._branches))
+        rows = self._rows(self._of_branch, [1] * len(ids), after=self._steps)
+        self._steps += 1
+        return unembed_last(self._model, self._residual(tokens, torch.ones_like(tokens), self._branches, rows))
 
     def keep(self, branches: Sequence[int]) -> None:
         """See `Decoder`."""
         self._branches = _taken(self._branches, branches, self._device)
+        self._of_branch = [self._of_branch[branch] for branch in branches]
 
     def merge(self, branch: int, count: int) -> None:
         """Nothing: the tokens are encoded again with the next turn, so that edits at their place see them."""
@@ -188,9 +207,16 @@ class HookedDecoder:
         """See `Decoder`."""
         self._branches = None
 
-    def _residual(self, tokens: Tensor, mask: Tensor, cache: object) -> Tensor:
-        with torch.no_grad():
-            return self._model(tokens, attention_mask=mask, past_kv_cache=cache, stop_at_layer=self._model.cfg.n_layers)
+    def _rows(self, rows: Sequence[int], counts: Sequence[int], *, after: int = 0) -> list[Row] | None:
+        """The position map of tokens that come next in these rows, `after` tokens of a branch."""
+        if self._shown is None:
+            return None
+        return [Row(self._shown[r], self.lengths[r] + after, n) for r, n in zip(rows, counts, strict=True)]
+
+    def _residual(self, tokens: Tensor, mask: Tensor, cache: object, rows: list[Row] | None) -> Tensor:
+        n_layers = self._model.cfg.n_layers
+        with torch.no_grad(), in_flight(self._model, rows):
+            return self._model(tokens, attention_mask=mask, past_kv_cache=cache, stop_at_layer=n_layers)
 
     def _pack(self) -> None:
         width = max(self.lengths)

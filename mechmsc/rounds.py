@@ -18,6 +18,7 @@ from mechmsc.conversations import Held, hold, shifts
 from mechmsc.errors import InputError
 from mechmsc.instructions import Arm, instruction, parse_arms
 from mechmsc.model import hf_model, identity
+from mechmsc.positions import edits_on, refuse_edits
 from mechmsc.scorers import Scorer, get_scorer
 from mechmsc.settings import ARMS, BATCH_SIZE, Settings, check_settings
 from mechmsc.sites import DEFAULT_SITES, CaptureSite, parse_sites
@@ -81,6 +82,8 @@ def self_correct(
     """
     settings = Settings(rounds, samples, temperature, top_p, max_new_tokens, choice_mode, permutations, seed, decoder)
     check_settings(settings, items, batch_size=batch_size)
+    if decoder == "huggingface":
+        refuse_edits(model, "self_correct with decoder='huggingface'", "use decoder='hooked'")
     arms, sites = parse_arms(arms, rounds=rounds), parse_sites(sites)
     scorers = {item.task: get_scorer(scorer or TASKS[item.task].scorer) for item in items if not item.options}
     chat = ChatFormat.of(
@@ -101,6 +104,8 @@ def self_correct(
         "dtype": str(model.cfg.dtype).removeprefix("torch."),
         "device": str(model.cfg.device),
     }
+    if edits := edits_on(model):
+        config["edits"] = [f"{edit} #{edit.fingerprint}" for edit in edits]
     item_of, arm_of = {item.item_id: item for item in items}, {arm.name: arm for arm in arms}
     opened = runs.create(
         out,
