@@ -30,6 +30,8 @@ class Panel:
     """Whether values are fractions, which lie between 0 and 1."""
     more: "Callable[[matplotlib.axes.Axes, pandas.DataFrame, dict[str, Look]], None] | None" = None
     """Draws what is beyond the lines: (axes, rows, look of each arm)."""
+    draw: "Callable[[matplotlib.axes.Axes, Panel, dict[str, Look]], None] | None" = None
+    """Draws the panel instead of `draw_panel`, where the x-axis is not the round."""
 
 
 def draw_panels(panels: Sequence[Panel], *, statement: str, columns: int | None = None) -> "matplotlib.figure.Figure":
@@ -52,7 +54,7 @@ def draw_panels(panels: Sequence[Panel], *, statement: str, columns: int | None 
         figure = Figure(layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis, panel in zip(axes, panels, strict=False):
-            draw_panel(axis, panel, look)
+            (panel.draw or draw_panel)(axis, panel, look)
         for axis in axes[len(panels) :]:
             axis.remove()
         frame(figure, axes[: len(panels)], rows, columns, statement)
@@ -202,10 +204,12 @@ def _legend_columns(texts: list[str], width: float) -> int:
     return 1
 
 
-def statement_of(rows: "pandas.DataFrame", *sentences: str, caption: str | None = None) -> str:
+MEANS = "Mean over items with {level} cluster-bootstrap interval over items, n = {n} items."
+
+
+def statement_of(rows: "pandas.DataFrame", *sentences: str, first: str = MEANS, caption: str | None = None) -> str:
     """What the lines and marks mean, then further sentences, then the caller's."""
-    level, n = f"{rows['level'].iloc[0] * 100:g} %", n_range(rows["n"])
-    said = [f"Mean over items with {level} cluster-bootstrap interval over items, n = {n} items."]
+    said = [first.format(level=f"{rows['level'].iloc[0] * 100:g} %", n=n_range(rows["n"]))]
     if (rows["arm"] == BASELINE).any():
         said.append("Dashed: the question alone, without any instruction (round 1), with its interval.")
     if any(switches(arm, int(rows["round"].max())) for arm in rows["arm"].unique()):
@@ -218,3 +222,12 @@ def statement_of(rows: "pandas.DataFrame", *sentences: str, caption: str | None 
 def n_range(n: "pandas.Series") -> str:
     """The numbers of items, one or from - to."""
     return f"{n.min()}" if n.min() == n.max() else f"{n.min()}\u2013{n.max()}"
+
+
+def curve_name(measure: str, source: str) -> str:
+    """How a measure is called where it is a source itself: with its own source where that says more.
+
+    >>> curve_name("semantic_entropy", "embedding"), curve_name("toxicity", "toxicity")
+    ('semantic_entropy/embedding', 'toxicity')
+    """
+    return measure if source in ("options", "samples", "model", measure) else f"{measure}/{source}"

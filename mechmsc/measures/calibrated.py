@@ -8,7 +8,6 @@ from mechmsc.calibration import calibration_summary, rank_calibration
 from mechmsc.estimate import Estimate
 from mechmsc.measures.catalogue import MEASURES
 from mechmsc.measures.measured import Cube, Job, Measured, Summary
-from mechmsc.uncertainty import rank_correlation
 
 CALIBRATION = ("ece", "ece_debiased", "ece_null")
 RANKS = ("rce", "rce_null", "rce_perfect", "auroc", "spearman")
@@ -79,8 +78,12 @@ def _first_token(measured: Measured, first: Cube, semantic: Cube) -> Iterator[Su
             known = ~np.isnan(one + other)
             if known.any():
                 clusters = np.broadcast_to(names[of[""]][:, None], known.shape)[known]
-                settings = {"level": s.level, "n_boot": s.n_boot, "seed": s.seed}
-                estimate = rank_correlation(one[known], other[known], clusters=clusters, **settings)
+                settings = {"level": s.level, "n_boot": s.n_boot, "n_null": 1, "seed": s.seed}
+                rows = rank_calibration(one[known], other[known], clusters=clusters, **settings)
+                (row,) = rows[
+                    rows["measure"] == "spearman"
+                ].itertuples()  # that of uncertainty.rank_correlation, faster
+                estimate = Estimate(row.value, row.low, row.high, row.level, row.n)
                 source = f"{first.label}, {semantic.label}"
                 yield Summary(task, "", arm, None, "rank_correlation", source, None, estimate)
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mechmsc.directions import Direction
 from mechmsc.errors import InputError, nearest
 from mechmsc.measures.table import Block, Table
 from mechmsc.runs import Run
@@ -15,6 +14,8 @@ from mechmsc.runs import Run
 if TYPE_CHECKING:
     import pandas
     import xarray
+
+    from mechmsc.directions import Direction
 
 BYTES_AT_ONCE = 64 * 2**20
 """Activations in memory at a time."""
@@ -26,7 +27,7 @@ READINGS: dict[str, tuple[str, str]] = {
 """Measure -> method of `Direction`, and unit."""
 
 
-def open_directions(direction: Any, run: Run) -> dict[str, Direction]:
+def open_directions(direction: Any, run: Run) -> "dict[str, Direction]":
     """Directions by the name that they have in the column `source`.
 
     Args:
@@ -39,7 +40,7 @@ def open_directions(direction: Any, run: Run) -> dict[str, Direction]:
     """
     if direction is None:
         return {}
-    from mechmsc.directions import load_direction
+    from mechmsc.directions import Direction, load_direction
 
     if not isinstance(direction, Mapping):
         several = [direction] if isinstance(direction, Direction | str | Path) else list(direction)
@@ -55,14 +56,12 @@ def open_directions(direction: Any, run: Run) -> dict[str, Direction]:
     return opened
 
 
-def _check_model(name: str, direction: Direction, run: Run) -> None:
-    model, config = run.manifest["model"], run.manifest["config"]
-    theirs = direction.model
-    if theirs.sha256 != model["sha256"]:
-        raise InputError(
-            f"direction {name!r} was fitted on {theirs.name} (sha256 {theirs.sha256[:12]}), but {run.path} is a run of "
-            f"{model['name']} (sha256 {model['sha256'][:12]}); fit it on that model"
-        )
+def _check_model(name: str, direction: "Direction", run: Run) -> None:
+    config = run.manifest["config"]
+    try:
+        direction.check_model(run.manifest["model"])
+    except InputError as error:
+        raise InputError(f"direction {name!r} does not fit {run.path}: {error}") from error
     if not _sites(run, direction.component):
         raise InputError(
             f"direction {name!r} reads {direction.component}, but {run.path} keeps "
@@ -73,7 +72,7 @@ def _check_model(name: str, direction: Direction, run: Run) -> None:
 def add_concepts(
     table: Table,
     transcripts: "pandas.DataFrame",
-    directions: Mapping[str, Direction],
+    directions: "Mapping[str, Direction]",
     *,
     positions: Sequence[str] | None,
     readings: Sequence[str],
@@ -100,7 +99,7 @@ def add_concepts(
             table.commit(now=False)
 
 
-def chosen_sites(run: Run, direction: Direction, positions: Sequence[str] | None) -> dict[str, str]:
+def chosen_sites(run: Run, direction: "Direction", positions: Sequence[str] | None) -> dict[str, str]:
     """Position -> site of the run that this direction reads.
 
     Raises:
@@ -130,13 +129,13 @@ def _sites(run: Run, component: str) -> dict[str, str]:
     return {position: f"{part}.{position}" for part, position in pairs if part == component}
 
 
-def _block(reading: str, name: str, direction: Direction, position: str) -> Block:
+def _block(reading: str, name: str, direction: "Direction", position: str) -> Block:
     unit = READINGS[reading][1]
     unit = f"{unit}, positive = more {direction.concept}"
     return Block(reading, name, position, unit, {"concept": direction.concept, "direction": digest(direction)})
 
 
-def digest(direction: Direction) -> str:
+def digest(direction: "Direction") -> str:
     """SHA-256 of what a reading depends on: two directions with one digest read the same."""
     found = hashlib.sha256(f"{direction.concept}|{direction.component}|{direction.layers}".encode())
     for tensor in (direction.vectors, direction.midpoints, direction.gaps):
@@ -147,7 +146,7 @@ def digest(direction: Direction) -> str:
 def _read_site(
     table: Table,
     transcripts: "pandas.DataFrame",
-    direction: Direction,
+    direction: "Direction",
     stored: "xarray.DataArray",
     blocks: Mapping[str, Block],
     missing: Mapping[str, np.ndarray],
@@ -161,7 +160,7 @@ def _read_site(
     item_of = transcripts["item_id"].map(places).to_numpy(int)
     for start in range(0, len(wanted), at_once):
         items = wanted[start : start + at_once]
-        activations = stored.isel(item=items).load()
+        activations = stored.isel(item=items).sel(layer=list(direction.layers)).load()
         inside = np.isin(item_of, items)
         for reading, block in blocks.items():
             rows = transcripts[inside & missing[reading]]

@@ -10,7 +10,7 @@ import numpy as np
 
 from mechmsc.errors import InputError
 from mechmsc.estimate import Estimate
-from mechmsc.measures.catalogue import SOURCES
+from mechmsc.figures.panels import curve_name
 from mechmsc.measures.table import KEY, Cells
 
 if TYPE_CHECKING:
@@ -79,8 +79,7 @@ class Cube:
     @property
     def label(self) -> str:
         """In the column `source` of what is derived from it: the measure, with its source where that says more."""
-        plain = self.source in (*SOURCES.values(), self.measure)
-        return self.measure if plain else f"{self.measure}/{self.source}"
+        return curve_name(self.measure, self.source)
 
     def digest(self) -> str:
         """SHA-256 of all that is in it."""
