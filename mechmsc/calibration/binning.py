@@ -1,18 +1,17 @@
 """Bins, and the checks that all of calibration shares."""
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mechmsc.errors import InputError
 
-Binning = Literal["equal_width", "equal_mass"]
 BINNINGS = ("equal_width", "equal_mass")
 
 
-def paired(first: ArrayLike, second: ArrayLike, names: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
-    """Two columns of floats of equal length, without the rows in which either is nan.
+def paired(
+    first: ArrayLike, second: ArrayLike, clusters: ArrayLike | None, names: tuple[str, str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two columns of floats and the cluster of each row, without the rows in which either column is nan.
 
     Raises:
         InputError: they are not columns of one length, or hold an infinite value.
@@ -20,28 +19,33 @@ def paired(first: ArrayLike, second: ArrayLike, names: tuple[str, str]) -> tuple
     a, b = (np.asarray(column, dtype=float) for column in (first, second))
     if a.ndim != 1 or a.shape != b.shape:
         raise InputError(f"expected one {names[0]} and one {names[1]} an item, got shapes {a.shape} and {b.shape}")
+    clusters = np.arange(len(a)) if clusters is None else np.asarray(clusters)
+    if clusters.shape != a.shape:
+        raise InputError(f"expected one cluster an item, got shapes {clusters.shape} and {a.shape}")
     known = ~(np.isnan(a) | np.isnan(b))
     a, b = a[known], b[known]
     for column, name in ((a, names[0]), (b, names[1])):
         if not np.isfinite(column).all():
             raise InputError(f"{name} must be finite or nan (missing), got {column[~np.isfinite(column)][0]}")
-    return a, b
+    return a, b, clusters[known]
 
 
-def confidence_and_correct(confidence: ArrayLike, correct: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Confidences in [0, 1] and answers that are right (1) or wrong (0), nan rows left out.
+def confidence_and_correct(
+    confidence: ArrayLike, correct: ArrayLike, clusters: ArrayLike | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Confidences in [0, 1], answers that are right (1) or wrong (0), and clusters, nan rows left out.
 
     Raises:
         InputError: lengths differ, or a value is out of range; the message gives it.
     """
-    confidence, correct = paired(confidence, correct, ("confidence", "correct"))
+    confidence, correct, clusters = paired(confidence, correct, clusters, ("confidence", "correct"))
     outside = (confidence < 0) | (confidence > 1)
     if outside.any():
         raise InputError(f"confidence is a probability in [0, 1], got {confidence[outside][0]:g}")
     odd = (correct != 0) & (correct != 1)
     if odd.any():
         raise InputError(f"correct is 0 or 1 (or bool) for each item, got {correct[odd][0]:g}")
-    return confidence, correct
+    return confidence, correct, clusters
 
 
 def bin_codes(values: np.ndarray, n_bins: int, binning: str) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Rank calibration: is the answer of higher uncertainty the worse one? With what the number is worth beside it."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,13 +12,12 @@ from mechmsc.estimate import Estimate, Seed, cluster_bootstrap_weighted
 if TYPE_CHECKING:
     import pandas
 
-Ties = Literal["definition", "mid"]
 TIES = ("definition", "mid")
 _SHUFFLES_AT_ONCE = 250
 
 
 def rank_calibration_error(
-    uncertainty: ArrayLike, correctness: ArrayLike, *, n_bins: int = 20, ties: Ties = "definition"
+    uncertainty: ArrayLike, correctness: ArrayLike, *, n_bins: int = 20, ties: str = "definition"
 ) -> float:
     """How far the rank of the expected correctness is from the rank of the uncertainty, 0 (best) to 1.
 
@@ -45,7 +44,7 @@ def rank_calibration_error(
     Raises:
         InputError: lengths differ, a value is infinite, or an option is unknown.
     """
-    uncertainty, correctness = _checked(uncertainty, correctness, n_bins, ties)
+    uncertainty, correctness, _ = _checked(uncertainty, correctness, None, n_bins, ties)
     if not len(uncertainty):
         return float("nan")
     starts, order = _bins(uncertainty, correctness, n_bins)
@@ -58,7 +57,7 @@ def rank_calibration(
     *,
     clusters: ArrayLike | None = None,
     n_bins: int = 20,
-    ties: Ties = "definition",
+    ties: str = "definition",
     level: float = 0.95,
     n_boot: int = 2000,
     n_null: int = 1000,
@@ -98,24 +97,22 @@ def rank_calibration(
     """
     import pandas as pd
 
-    clusters = np.arange(np.size(uncertainty)) if clusters is None else np.asarray(clusters)
-    if np.shape(clusters) != np.shape(uncertainty):
-        raise InputError(f"expected one cluster an item, got shapes {np.shape(clusters)} and {np.shape(uncertainty)}")
-    known = ~np.isnan(np.asarray(uncertainty, dtype=float) + np.asarray(correctness, dtype=float))
-    uncertainty, correctness = _checked(uncertainty, correctness, n_bins, ties)
+    uncertainty, correctness, clusters = _checked(uncertainty, correctness, clusters, n_bins, ties)
     rng = np.random.default_rng(seed)
     found = _against_null(uncertainty, correctness, n_bins, ties, level, n_null, rng)
-    found |= _ranking(uncertainty, correctness, clusters[known], level, n_boot, rng)
+    found |= _ranking(uncertainty, correctness, clusters, level, n_boot, rng)
     rows = [(name, one.value, one.low, one.high, one.level, one.n) for name, one in found.items()]
     return pd.DataFrame(rows, columns=["measure", "value", "low", "high", "level", "n"])
 
 
-def _checked(uncertainty: ArrayLike, correctness: ArrayLike, n_bins: int, ties: str) -> tuple[np.ndarray, np.ndarray]:
+def _checked(
+    uncertainty: ArrayLike, correctness: ArrayLike, clusters: ArrayLike | None, n_bins: int, ties: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if ties not in TIES:
         raise InputError(f"unknown ties {ties!r}; known: {', '.join(TIES)}")
     if n_bins < 1:
         raise InputError(f"expected at least 1 bin, got {n_bins}")
-    return paired(uncertainty, correctness, ("uncertainty", "correctness"))
+    return paired(uncertainty, correctness, clusters, ("uncertainty", "correctness"))
 
 
 def _bins(uncertainty: np.ndarray, correctness: np.ndarray, n_bins: int) -> tuple[np.ndarray, np.ndarray]:

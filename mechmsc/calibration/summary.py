@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mechmsc.calibration.binning import Binning, bin_codes, confidence_and_correct
+from mechmsc.calibration.binning import bin_codes, confidence_and_correct
 from mechmsc.calibration.confidence import bin_means, expected_calibration_error
 from mechmsc.errors import InputError
 from mechmsc.estimate import Estimate, Seed, cluster_bootstrap_columns
@@ -22,7 +22,7 @@ def calibration_summary(
     *,
     clusters: ArrayLike | None = None,
     n_bins: int = 10,
-    binning: Binning = "equal_width",
+    binning: str = "equal_width",
     level: float = 0.95,
     n_boot: int = 2000,
     seed: Seed,
@@ -55,12 +55,8 @@ def calibration_summary(
     """
     import pandas as pd
 
-    clusters = np.arange(np.size(confidence)) if clusters is None else np.asarray(clusters)
-    if np.shape(clusters) != np.shape(confidence):
-        raise InputError(f"expected one cluster an item, got shapes {np.shape(clusters)} and {np.shape(confidence)}")
-    known = ~np.isnan(np.asarray(confidence, dtype=float) + np.asarray(correct, dtype=float))
-    confidence, correct = confidence_and_correct(confidence, correct)
-    clusters, rng = clusters[known], np.random.default_rng(seed)
+    confidence, correct, clusters = confidence_and_correct(confidence, correct, clusters)
+    rng = np.random.default_rng(seed)
     settings = {"n_bins": n_bins, "binning": binning}
     error = calibration_error_interval(
         confidence, correct, clusters=clusters, level=level, n_draws=n_boot, seed=rng, **settings
@@ -85,7 +81,7 @@ def calibration_error_interval(
     *,
     clusters: ArrayLike | None = None,
     n_bins: int = 10,
-    binning: Binning = "equal_width",
+    binning: str = "equal_width",
     level: float = 0.95,
     n_draws: int = 2000,
     seed: Seed,
@@ -97,8 +93,7 @@ def calibration_error_interval(
     Chuang & Lai 2000): the signed gaps of the bins, g_b = mean over items of (correct - confidence) [item in bin b],
     are moved as little as possible (in units of their standard errors) until sum_b |g_b| = s; errors are drawn as
     sum_b |g_b + e_b|, e normal with the covariance of the gaps between clusters; s stays where the observed error lies
-    between their (1 - level) / 2 quantiles. Where even the lower quantile at s = 0 is not reached, the interval is
-    [0, 0].
+    between their (1 - level) / 2 quantiles.
 
     What is covered is the error of the population at these bins, sum_b |E g_b|. To the variance of a bin is added what
     one more item of its mean confidence would bring, so that a bin with all answers right is not taken for certain.
@@ -119,15 +114,11 @@ def calibration_error_interval(
     Raises:
         InputError: lengths differ, or a value or option is out of range.
     """
-    clusters = np.arange(np.size(confidence)) if clusters is None else np.asarray(clusters)
-    if np.shape(clusters) != np.shape(confidence):
-        raise InputError(f"expected one cluster an item, got shapes {np.shape(clusters)} and {np.shape(confidence)}")
     if not 0 < level < 1 or n_draws < 1:
         raise InputError(f"expected a level between 0 and 1 and at least 1 draw, got {level} and {n_draws}")
-    known = ~np.isnan(np.asarray(confidence, dtype=float) + np.asarray(correct, dtype=float))
-    confidence, correct = confidence_and_correct(confidence, correct)
+    confidence, correct, clusters = confidence_and_correct(confidence, correct, clusters)
     codes = np.unique(bin_codes(confidence, n_bins, binning), return_inverse=True)[1]
-    members = np.unique(clusters[known], return_inverse=True)[1]
+    members = np.unique(clusters, return_inverse=True)[1]
     n_clusters = len(np.unique(members))
     if not len(codes):
         return Estimate(np.nan, np.nan, np.nan, level, 0)
@@ -166,31 +157,29 @@ def _inverted(gaps: np.ndarray, variance: np.ndarray, noise: np.ndarray, level: 
     observed = float(np.abs(gaps).sum())
     reach = 4 * float(np.sqrt(variance).sum())
     candidates = np.linspace(max(observed - reach, 0.0), min(observed + reach, 1.0), _GRID)
-    bounds = np.stack([_quantiles(gaps, variance, noise, s, level) for s in candidates])
-    bounds = np.maximum.accumulate(bounds, axis=0)  # both rise with s, up to the noise of the draws
-    low = np.interp(observed, bounds[:, 1], candidates)
-    high = np.interp(observed, bounds[:, 0], candidates)
+    drawn = np.abs(nearest_with_sums(gaps, variance, candidates)[:, None] + noise).sum(axis=2)
+    bounds = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=1)
+    lower, upper = np.maximum.accumulate(bounds, axis=1)  # both rise with the candidate, up to the noise of the draws
+    low, high = np.interp(observed, upper, candidates), np.interp(observed, lower, candidates)
     return float(low), float(max(high, low))
 
 
-def _quantiles(gaps: np.ndarray, variance: np.ndarray, noise: np.ndarray, error: float, level: float) -> np.ndarray:
-    """Between which values the observed error would lie if the true one were `error`."""
-    drawn = np.abs(nearest_with_sum(gaps, variance, error) + noise).sum(axis=1)
-    return np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+def nearest_with_sums(gaps: np.ndarray, variance: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """For each total the g nearest to `gaps` in sum_b (g_b - gaps_b)^2 / variance_b with sum_b |g_b| = total.
 
+    All |g_b| change by the same multiple x of their variance, and stop at 0: |g_b| = max(|gaps_b| - x v_b, 0).
 
-def nearest_with_sum(gaps: np.ndarray, variance: np.ndarray, total: float) -> np.ndarray:
-    """The g nearest to `gaps` in sum_b (g_b - gaps_b)^2 / variance_b with sum_b |g_b| = total.
-
-    All |g_b| change by the same multiple of their variance, and stop at 0: g_b = sign(gaps_b) max(|gaps_b| - x v_b, 0).
+    Returns:
+        [total, bin], with the signs of `gaps`.
     """
-    size, sign = np.abs(gaps), np.where(gaps < 0, -1.0, 1.0)
-    variance = np.maximum(variance, 1e-300)
+    size, variance = np.abs(gaps), np.maximum(variance, 1e-300)
     order = np.argsort(-size / variance)  # the last to reach 0 first
-    multiples = (np.cumsum(size[order]) - total) / np.cumsum(variance[order])
-    stays = np.flatnonzero(size[order] / variance[order] > multiples)
-    multiple = multiples[stays[-1]] if len(stays) else np.inf
-    return sign * np.maximum(size - multiple * variance, 0.0)
+    ordered, rate = size[order], variance[order]
+    multiples = (np.cumsum(ordered) - totals[:, None]) / np.cumsum(rate)  # if only the bins up to here are not 0
+    stays = ordered / rate > multiples
+    last = len(gaps) - 1 - np.argmax(stays[:, ::-1], axis=1)
+    multiple = np.where(stays.any(axis=1), multiples[np.arange(len(totals)), last], np.inf)
+    return np.where(gaps < 0, -1.0, 1.0) * np.maximum(size - multiple[:, None] * variance, 0.0)
 
 
 def _null(

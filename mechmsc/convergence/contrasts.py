@@ -1,6 +1,6 @@
 """Two arms, round by round, paired by item."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def arm_contrasts(
     control: str,
     value: str = "score",
     control_round: int | None = None,
-    correction: Literal["max_statistic", "benjamini_hochberg"] = "max_statistic",
+    correction: str = "max_statistic",
     level: float = 0.95,
     n_boot: int = 2000,
     n_perm: int = 9999,
