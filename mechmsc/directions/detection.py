@@ -86,7 +86,8 @@ def detection_estimates(
         groups: [statement], resampled together.
         folds: fold of each statement, see `auroc`.
         against: scores of a baseline, for the paired difference of AUROCs.
-        control: whether a probe of a control task was right on each statement (`correct`), for selectivity.
+        control: whether a probe of a control task was right on each statement (`correct`), for selectivity; nan where
+            the control label could not be known.
         level: of the intervals.
         n_boot: number of resamples.
         seed: of the resamples; the same seed and groups give the same resamples.
@@ -120,6 +121,7 @@ def detection_estimates(
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted means, [resample, column]; nan where no row has weight."""
+    """Weighted means of what is known, [resample, column]; nan where nothing has weight."""
+    known = ~np.isnan(values)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return weights @ values / weights.sum(axis=1, keepdims=True)
+        return weights @ np.where(known, values, 0.0) / (weights @ known)

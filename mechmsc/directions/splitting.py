@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mechmsc.errors import InputError
+from mechmsc.statements.grouping import joined
 
 SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
 
@@ -86,22 +87,14 @@ def joined_groups(*keys: Sequence | ArrayLike) -> NDArray[np.int64]:
         InputError: keys of different length.
     """
     import pandas as pd
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import connected_components
 
     if len({len(key) for key in keys}) != 1:
         raise InputError(f"expected keys of one length, got {', '.join(str(len(key)) for key in keys)}")
-    n, rows, columns = len(keys[0]), [], []
-    shift = n
-    for key in keys:
-        codes = pd.factorize(pd.Series(key, dtype=object))[0]  # -1 where missing
-        known = np.flatnonzero(codes >= 0)
-        rows.append(known)
-        columns.append(codes[known] + shift)
-        shift += n
-    rows, columns = np.concatenate(rows), np.concatenate(columns)
-    graph = csr_array((np.ones(len(rows)), (rows, columns)), shape=(shift, shift))
-    return pd.factorize(connected_components(graph, directed=False)[1][:n])[0].astype(np.int64)
+    tied = [
+        [f"row {row}", *(f"{place}: {name}" for place, name in enumerate(names) if not pd.isna(name))]
+        for row, names in enumerate(zip(*keys, strict=True))
+    ]
+    return pd.factorize(np.array(joined(tied), dtype=object))[0].astype(np.int64)
 
 
 def _deal(labels: ArrayLike, groups: ArrayLike, shares: Sequence[float], *, seed: int) -> NDArray[np.int64]:

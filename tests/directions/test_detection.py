@@ -114,7 +114,7 @@ def test_the_weighted_bootstrap_of_means_is_that_of_columns_whatever_fits_into_m
 
 
 def test_the_interval_of_the_auroc_covers_the_truth_by_groups_and_not_by_rows(detection):
-    trials, by_group, by_row = 200, 0, 0
+    trials, by_group, by_row = 120, 0, 0
     for trial in range(trials):
         rng = np.random.default_rng(10_000 + trial)
         groups = np.repeat(np.arange(40), 6)
@@ -122,7 +122,7 @@ def test_the_interval_of_the_auroc_covers_the_truth_by_groups_and_not_by_rows(de
         style = rng.normal(size=40)[groups]  # how a template moves both classes, in opposite ways
         scores = (rng.normal(size=240) + 2.0 * style * (labels - 0.5))[:, None]  # on average nothing: AUROC 0.5
         for unit, name in ((groups, "group"), (np.arange(240), "row")):
-            area = detection.detection_estimates(scores, labels, groups=unit, n_boot=200, seed=trial)["auroc"][0]
+            area = detection.detection_estimates(scores, labels, groups=unit, n_boot=120, seed=trial)["auroc"][0]
             covered = area.low <= 0.5 <= area.high
             by_group, by_row = by_group + covered * (name == "group"), by_row + covered * (name == "row")
     sure = stats.binomtest(by_group, trials).proportion_ci(0.99)
