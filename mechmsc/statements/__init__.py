@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechmsc.errors import InputError, nearest
+from mechmsc.statements.fields import field_names
 from mechmsc.statements.formats import CONCEPTS, FORMATS, Format, Statement
 from mechmsc.statements.grouping import joined, normalised
+from mechmsc.tasks.reading import listed
 
 if TYPE_CHECKING:
     import pandas
@@ -61,11 +63,11 @@ def load_statements(
         raise InputError(f"limit must be at least 1 statement, got {limit}")
     own = path is None
     path = _own_set(concept, format) if path is None else Path(path)
-    files = _files(path)
+    files = {file: field_names(file) for file in _files(path)}
     form = _recognised(path, files, concept) if format is None else FORMATS[format]
-    fitting = [file for file in files if form.fits(file)]
+    fitting = [file for file, fields in files.items() if form.fits(file, fields)]
     if not fitting:
-        raise InputError(f"{path} is not {form.name}: expected {form.expected}{_looks_like(files, form)}")
+        raise InputError(f"{path} is not {form.name}: expected {form.expected}; {_found(files)}{_nearest(files)}")
     if form.concepts and concept not in form.concepts:
         raise InputError(f"{form.name} carries {' and '.join(form.concepts)}, not {concept}; {form.name}: {form.label}")
     statements = _read(form, fitting, concept)
@@ -87,6 +89,8 @@ def _own_set(concept: str, format: str | None) -> Path:
 
 def _files(path: Path) -> list[Path]:
     """The file itself, or all data files below a folder in the order of their names."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; expected labelled statements")
     if not path.is_dir():
         return [path]
     files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
@@ -95,9 +99,9 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _recognised(path: Path, files: list[Path], concept: str) -> Format:
+def _recognised(path: Path, files: dict[Path, set[str]], concept: str) -> Format:
     """The one format that the files have and that carries the concept."""
-    found = [form for form in FORMATS.values() if any(form.fits(file) for file in files)]
+    found = [form for form in FORMATS.values() if any(form.fits(*each) for each in files.items())]
     carrying = [form for form in found if not form.concepts or concept in form.concepts]
     if len(carrying) == 1:
         return carrying[0]
@@ -107,16 +111,32 @@ def _recognised(path: Path, files: list[Path], concept: str) -> Format:
     if found:
         carried = " and ".join(f"{form.name}, which carries {' and '.join(form.concepts)}" for form in found)
         raise InputError(f"{path} looks like {carried}; it has no statements of {concept}")
-    raise InputError(
-        f"{path} is in no known format of statements: {nearest(path.stem, FORMATS)}; "
-        f"state one as format to be told what it expects"
-    )
+    known = ", ".join(sorted(FORMATS))
+    raise InputError(f"{path} is in no known format; {_found(files)}{_nearest(files)}; known: {known}")
 
 
-def _looks_like(files: list[Path], form: Format) -> str:
-    """The end of an error: which other formats the files have."""
-    others = [other.name for other in FORMATS.values() if other is not form and any(map(other.fits, files))]
-    return f"; this looks like {' and '.join(others)}" if others else ""
+def _found(files: dict[Path, set[str]]) -> str:
+    """What stands in the file, for an error text."""
+    if len(files) > 1:
+        return f"looked at {len(files)} files: {listed(file.name for file in files)}"
+    ((file, fields),) = files.items()
+    if not file.read_bytes().strip():
+        return "the file is empty"
+    return f"found the fields {listed(sorted(fields))}" if fields else "found no fields"
+
+
+def _nearest(files: dict[Path, set[str]]) -> str:
+    """The part of an error that says which format the first file has, or most of whose fields it has."""
+    fields = next(iter(files.values()))
+    for form in FORMATS.values():
+        if any(form.fits(*each) for each in files.items()):
+            return f"; this looks like {form.name}"
+    shares = {
+        form.name: max((len(fields & set(layout)) / len(layout) for layout in form.layouts), default=0.0)
+        for form in FORMATS.values()
+    }
+    best = max(shares, key=lambda name: shares[name])
+    return f"; nearest is {best}: {FORMATS[best].expected}" if shares[best] else ""
 
 
 def _read(form: Format, files: list[Path], concept: str) -> list[Statement]:

@@ -60,16 +60,18 @@ def field_names(path: Path) -> set[str]:
 
 
 def _keys(text: str) -> set[str]:
-    for candidate in (text.split("\n", 1)[0], text):
+    """Keys of the first object: of a list, of JSON Lines, or the whole document; what follows it may be broken."""
+    candidates = [text[1:].lstrip()] if text.startswith("[") else [text.split("\n", 1)[0], text]
+    for candidate in candidates:
         try:
-            found = json.loads(candidate)
+            first, _ = json.JSONDecoder().raw_decode(candidate)
         except (ValueError, RecursionError):
             continue
-        first = found[0] if isinstance(found, list) and found else found
         if not isinstance(first, dict):
             return set()
-        inner = {f"{key}.{name}" for key, value in first.items() if isinstance(value, dict) for name in value}
-        return set(first) | inner
+        return set(first) | {
+            f"{key}.{name}" for key, value in first.items() if isinstance(value, dict) for name in value
+        }
     return set()
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mechmsc.statements import ethics, facts, instructions, pairs, stereotypes, toxicity
-from mechmsc.statements.fields import Statement, field_names
+from mechmsc.statements.fields import Statement
 
 __all__ = ["CONCEPTS", "FORMATS", "Format", "Statement"]
 
@@ -41,20 +41,15 @@ class Format:
     @property
     def expected(self) -> str:
         """The layout in words, for error texts."""
-        names = f"a file called {' or '.join(f'{start}...' for start in self.named)}" if self.named else ""
-        fields = " or ".join(f"({', '.join(layout)})" for layout in self.layouts)
-        return " with ".join(filter(None, [names, f"the fields {fields}" if fields else "a sentence a line"]))
+        if self.named:
+            return f"files called {' or '.join(f'{start}...txt' for start in self.named)} with a sentence a line"
+        return "the fields " + " or ".join(f"({', '.join(layout)})" for layout in self.layouts)
 
-    def fits(self, path: Path) -> bool:
-        """Whether the file has the fields, or the name, of this format.
-
-        Raises:
-            InputError: no such file, or not text.
-        """
-        if self.named and not path.name.startswith(self.named):
-            return False
-        found = field_names(path)
-        return any(set(layout) <= found for layout in self.layouts) if self.layouts else path.suffix == ".txt"
+    def fits(self, path: Path, fields: set[str]) -> bool:
+        """Whether a file with these fields (`field_names`) and this name is in the format."""
+        if self.named:
+            return path.name.startswith(self.named) and path.suffix == ".txt"
+        return any(set(layout) <= fields for layout in self.layouts)
 
 
 FORMATS: dict[str, Format] = {
