@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechmsc.directions.fits import METHODS, Fit
-from mechmsc.directions.fits.training import check_training, class_means, layer_chunks
+from mechmsc.directions.fits.training import Column, check_training, class_means, layer_chunks
 from mechmsc.directions.prompts import texts_of
 from mechmsc.directions.reading import read_letters, read_sides, read_statements
 from mechmsc.directions.record import Direction
@@ -103,8 +103,8 @@ def direction_from(
     concept: str,
     model: "ModelIdentity",
     method: str = "mass_mean",
-    groups: Sequence[Any] | None = None,
-    pairs: Sequence[str | None] | None = None,
+    groups: Column | None = None,
+    pairs: Column | None = None,
     seed: int = 0,
     fitted_on: Float[Tensor, "statement *side layer d_model"] | None = None,
     layers: Sequence[int] | None = None,
@@ -237,4 +237,10 @@ def counts_of(labels: Tensor) -> dict[str, int]:
 def _data(statements: "pandas.DataFrame", labels: Tensor) -> dict[str, Any]:
     lines = [json.dumps(row) for row in zip(statements["text"], labels.tolist(), strict=True)]
     sources = sorted({str(source) for source in statements["source"]}) if "source" in statements.columns else []
-    return {"sources": sources, "sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest()}
+    texts = sorted({text_digest(text) for text in statements["text"]})
+    return {"sources": sources, "sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(), "texts": texts}
+
+
+def text_digest(text: str) -> str:
+    """Twelve hexadecimal digits of a text without regard to blanks and case: has a direction been fitted on it?"""
+    return hashlib.sha256(" ".join(text.casefold().split()).encode()).hexdigest()[:12]

@@ -6,7 +6,7 @@ All run in torch, on the device of the activations, for all layers. `METHODS` is
 its test and one line here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from mechmsc.directions.fits.lda import fit_lda
 from mechmsc.directions.fits.logistic import choose_penalty, fit_logistic
 from mechmsc.directions.fits.mass_mean import fit_mass_mean
 from mechmsc.directions.fits.pair_svd import fit_pair_svd
+from mechmsc.directions.fits.training import Column
 
 __all__ = [
     "METHODS",
@@ -52,8 +53,8 @@ class Fit:
         activations: Float[Tensor, "statement *side layer d_model"],
         labels: Tensor,
         *,
-        groups: Sequence[Any],
-        pairs: Sequence[str | None],
+        groups: Column,
+        pairs: Column,
         seed: int,
         **chosen: Any,
     ) -> Float[Tensor, "layer d_model"]:

@@ -1,21 +1,18 @@
 """`caa`: contrastive activation addition, the mean difference of contrastive pairs."""
 
-from collections.abc import Sequence
-from typing import Any
-
 from jaxtyping import Float
 from torch import Tensor
 
 from mechmsc.directions.fits.pairs import checked_codes, pair_differences
-from mechmsc.directions.fits.training import check_training
+from mechmsc.directions.fits.training import Column, check_training
 
 
 def fit_caa(
     activations: Float[Tensor, "statement layer d_model"],
     labels: Tensor,
     *,
-    groups: Sequence[Any],
-    pairs: Sequence[str | None],
+    groups: Column,
+    pairs: Column,
     seed: int,  # noqa: ARG001 - the signature of every fit; nothing is drawn
 ) -> Float[Tensor, "layer d_model"]:
     """Mean difference of contrastive pairs: d = mean over pairs of (h+ - h-).

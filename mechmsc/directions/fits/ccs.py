@@ -1,13 +1,10 @@
 """`ccs`: contrast-consistent search, a direction from answers that exclude each other; labels give its sign alone."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechmsc.directions.fits.training import check_training, layer_chunks
+from mechmsc.directions.fits.training import Column, check_training, layer_chunks
 from mechmsc.errors import InputError
 
 RESTARTS = 10
@@ -20,11 +17,11 @@ EPSILON = 1e-8
 
 
 def fit_ccs(
-    activations: Float[Tensor, "statement side layer d_model"],
+    activations: Float[Tensor, "statement *side layer d_model"],
     labels: Tensor,
     *,
-    groups: Sequence[Any],
-    pairs: Sequence[str | None],
+    groups: Column,
+    pairs: Column,
     seed: int,
 ) -> Float[Tensor, "layer d_model"]:
     """The best of `RESTARTS` minima of the mean over statements of (p+ - (1 - p-))^2 + min(p+, p-)^2.
@@ -58,7 +55,7 @@ def fit_ccs(
         w, b, losses = minimised(sides, w, b)
         best = losses.argmin(1)
         picked = torch.take_along_dim(w, best[:, None, None], 1)[:, 0]
-        vectors.append(_signed(picked, sides, labels) / deviation)
+        vectors.append(signed(picked, sides, labels) / deviation)
     return torch.cat(vectors)
 
 
@@ -134,7 +131,7 @@ def minimised(
     return w, b, ccs_loss(sides, w, b)[0]
 
 
-def _signed(
+def signed(
     w: Float[Tensor, "layer d_model"], sides: Float[Tensor, "layer side statement d_model"], labels: Tensor
 ) -> Float[Tensor, "layer d_model"]:
     """The sign for which w.(z+ - z-) is larger for label 1."""

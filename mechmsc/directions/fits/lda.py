@@ -1,13 +1,10 @@
 """`lda`: linear discriminant analysis with the shrunk covariance of Ledoit and Wolf."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechmsc.directions.fits.training import check_training, class_means, layer_chunks, precise, standardised
+from mechmsc.directions.fits.training import Column, check_training, class_means, layer_chunks, precise, standardised
 from mechmsc.errors import InputError
 
 
@@ -15,8 +12,8 @@ def fit_lda(
     activations: Float[Tensor, "statement layer d_model"],
     labels: Tensor,
     *,
-    groups: Sequence[Any],
-    pairs: Sequence[str | None],
+    groups: Column,
+    pairs: Column,
     seed: int,  # noqa: ARG001 - the signature of every fit; nothing is drawn
 ) -> Float[Tensor, "layer d_model"]:
     """Discriminant d = C^-1 (mu+ - mu-), C the mean of the shrunk class covariances weighted by class size.

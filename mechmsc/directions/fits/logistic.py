@@ -1,14 +1,11 @@
 """`logistic`: L2-penalised logistic regression, its penalty chosen by grouped cross-validation, layer by layer."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mechmsc.directions.fits.newton import Point, Problem, margins, solve, with_penalty
-from mechmsc.directions.fits.training import check_training, layer_chunks, standardised
+from mechmsc.directions.fits.training import Column, check_training, layer_chunks, standardised
 from mechmsc.directions.splitting import grouped_folds
 
 PENALTIES = (100.0, 10.0, 1.0, 0.1, 0.01, 0.001)
@@ -20,8 +17,8 @@ def fit_logistic(
     activations: Float[Tensor, "statement layer d_model"],
     labels: Tensor,
     *,
-    groups: Sequence[Any],
-    pairs: Sequence[str | None],
+    groups: Column,
+    pairs: Column,
     seed: int,
     penalty: Float[Tensor, " layer"] | None = None,
 ) -> Float[Tensor, "layer d_model"]:
@@ -53,7 +50,7 @@ def fit_logistic(
 
 
 def choose_penalty(
-    activations: Float[Tensor, "statement layer d_model"], labels: Tensor, *, groups: Sequence[Any], seed: int
+    activations: Float[Tensor, "statement layer d_model"], labels: Tensor, *, groups: Column, seed: int
 ) -> dict[str, Float[Tensor, " layer"]]:
     """The penalty of `PENALTIES` with the smallest log loss on held-out groups, for each layer.
 

@@ -1,20 +1,17 @@
 """`mass_mean`: the difference of the class means."""
 
-from collections.abc import Sequence
-from typing import Any
-
 from jaxtyping import Float
 from torch import Tensor
 
-from mechmsc.directions.fits.training import check_training, class_means
+from mechmsc.directions.fits.training import Column, check_training, class_means
 
 
 def fit_mass_mean(
     activations: Float[Tensor, "statement layer d_model"],
     labels: Tensor,
     *,
-    groups: Sequence[Any],
-    pairs: Sequence[str | None],
+    groups: Column,
+    pairs: Column,
     seed: int,  # noqa: ARG001 - the signature of every fit; nothing is drawn
 ) -> Float[Tensor, "layer d_model"]:
     """Difference of the class means: d = mu+ - mu-. Marks & Tegmark 2024, arXiv:2310.06824.

@@ -1,22 +1,19 @@
 """`pair_svd`: the direction that contrastive pairs differ along most."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mechmsc.directions.fits.pairs import checked_codes, pair_differences
-from mechmsc.directions.fits.training import check_training, layer_chunks, precise
+from mechmsc.directions.fits.training import Column, check_training, layer_chunks, precise
 
 
 def fit_pair_svd(
     activations: Float[Tensor, "statement layer d_model"],
     labels: Tensor,
     *,
-    groups: Sequence[Any],
-    pairs: Sequence[str | None],
+    groups: Column,
+    pairs: Column,
     seed: int,  # noqa: ARG001 - the signature of every fit; nothing is drawn
 ) -> Float[Tensor, "layer d_model"]:
     """First right singular vector of the pair differences, **not centred**; its sign that of the mean difference.

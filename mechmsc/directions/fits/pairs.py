@@ -1,15 +1,14 @@
 """Differences of contrastive pairs, which `caa` and `pair_svd` are made of."""
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mechmsc.directions.fits.training import Column
 from mechmsc.errors import InputError
 
 
-def pair_codes(pairs: Sequence[str | None]) -> tuple[list[int], int]:
+def pair_codes(pairs: Column) -> tuple[list[int], int]:
     """A number for the pair of each statement, and how many pairs there are; statements without one share the last."""
     names: dict[str, int] = {}
     codes = [names.setdefault(pair, len(names)) if isinstance(pair, str) else -1 for pair in pairs]
@@ -42,7 +41,7 @@ def pair_differences(
     return total[:-1], complete[:-1]
 
 
-def checked_codes(labels: Tensor, pairs: Sequence[str | None], method: str) -> tuple[Tensor, int]:
+def checked_codes(labels: Tensor, pairs: Column, method: str) -> tuple[Tensor, int]:
     """Pair codes on the labels' device.
 
     Raises:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,9 +14,12 @@ CHUNK_BYTES = {"cpu": 2**22, "meta": 2**62}
 """Activations that a fit works on at a time, by device; a cache holds them on a CPU, elsewhere `LARGE_CHUNK` does."""
 LARGE_CHUNK = 2**28
 
+Column = Sequence[Any] | np.ndarray
+"""One entry a statement."""
+
 
 def check_training(
-    activations: Float[Tensor, "statement *side layer d_model"], labels: Tensor, *columns: Sequence[Any]
+    activations: Float[Tensor, "statement *side layer d_model"], labels: Tensor, *columns: Column
 ) -> None:
     """Refuse what no method can be fitted on.
 
