@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from mechmsc.errors import InputError
 from mechmsc.figures.panels import BASELINE, Panel, arm_shifts, curve_name, draw_panels, statement_of
 from mechmsc.figures.performance import UNITS
+from mechmsc.figures.style import MUTED
 from mechmsc.figures.uncertainty import FREE, NAMES, TOTAL
 from mechmsc.tasks import TASKS
 
@@ -51,11 +52,12 @@ def convergence_table(summaries: "pandas.DataFrame") -> "pandas.DataFrame":
 
 
 def _shown(curves: list[str]) -> list[str]:
-    """Scores, then the first uncertainty, then concepts."""
+    """Scores, then the first uncertainty, then concepts, of several positions that of prompt_end."""
     names = {curve: curve.split("/")[0].split(".")[0] for curve in curves}
     scores = [curve for curve in curves if names[curve] in UNITS]
     unsure = [curve for name in (TOTAL, *FREE) for curve in curves if names[curve] == name][:1]
-    return scores + unsure + [curve for curve in curves if names[curve] == "concept"]
+    concepts = [curve for curve in curves if names[curve] == "concept"]
+    return scores + unsure + ([curve for curve in concepts if ".prompt_end" in curve] or concepts)
 
 
 def draw_convergence(table: "pandas.DataFrame", *, caption: str | None = None) -> "matplotlib.figure.Figure":
@@ -113,8 +115,11 @@ def _strips(ends: "pandas.DataFrame"):  # noqa: ANN202 - a Panel's `more`
     def draw(axis: "matplotlib.axes.Axes", rows: "pandas.DataFrame", look: dict) -> None:
         arms = [arm for arm in rows["arm"].unique() if arm != BASELINE]
         low, high = axis.get_ylim()
-        axis.set_ylim(low - (high - low) * STRIP * (len(arms) + 1) / (1 - STRIP * (len(arms) + 1)), high)
+        below = STRIP * (len(arms) + 1.7)
+        axis.set_ylim(low - (high - low) * below / (1 - below), high)
         last, place = float(rows["round"].max()), axis.get_xaxis_transform()
+        top = STRIP * (len(arms) + 0.7)
+        axis.text(0.99, top, "settled from round", transform=axis.transAxes, fontsize=7, color=MUTED, ha="right")
         shifts = arm_shifts(arms)
         for k, arm in enumerate(arms):
             mine = ends[ends["arm"] == arm].set_index("measure")

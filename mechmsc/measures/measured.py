@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mechmsc.errors import InputError
 from mechmsc.estimate import Estimate
+from mechmsc.figures.concept import in_band
 from mechmsc.figures.panels import curve_name
 from mechmsc.measures.table import KEY, Cells
 
@@ -164,10 +164,7 @@ def averaged(cube: Cube, band: tuple[int, int] | None) -> Cube:
         InputError: the band holds no layer that was measured.
     """
     layers = np.array(cube.layers, dtype=int)
-    first, last = band or (layers[len(layers) // 4], layers[max(len(layers) // 4, 3 * len(layers) // 4 - 1)])
-    inside = (layers >= first) & (layers <= last)
-    if not inside.any():
-        raise InputError(f"no layer from {first} to {last} in {cube.measure}; it has {layers[0]} to {layers[-1]}")
+    inside = in_band(layers, band)
     mean = cube.values[..., inside].mean(axis=-1, keepdims=True)
     name = f"{cube.measure}.layers_{layers[inside][0]}-{layers[inside][-1]}"
     return Cube(name, cube.source, cube.unit, mean, cube.there, (None,))
