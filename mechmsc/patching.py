@@ -1,1 +1,0 @@
-"""Grids of exact activation patches, from one conversation into another."""
