@@ -84,6 +84,8 @@ def replaced(edit: Intervention, x: Tensor, picked: Picked, values: object, laye
         raise InputError(f"{edit}: several rounds of a conversation have this span; name the round")
     own = [of_item(values, row.shown, str(edit)) for row in picked.owners]
     own = own if layer is None else [value[layer] for value in own]
+    if edit.site.component == "pattern":  # nobody attends to the padding behind
+        own = [torch.nn.functional.pad(value, (0, x.shape[-1] - value.shape[-1])) for value in own]
     if edit.site.at == "all" or isinstance(edit.site.at, range):
         _expect_tokens(edit, picked, own)
         return Edited(torch.stack([own[g][place] for g, place in zip(picked.groups, picked.places, strict=True)]))

@@ -47,7 +47,8 @@ def axis_at(model: "HookedTransformer", edit: Intervention, layer: int, *, place
     """
     direction = edit.direction
     if isinstance(direction, Direction):
-        _check_model(model, direction)
+        if getattr(model, "mechmsc", None) is not None:  # a model that knows its weights
+            direction.check_model(model)
         row = direction.row(layer)
         d, m, gap = (x[row].detach().float() for x in (direction.vectors, direction.midpoints, direction.gaps))
     else:
@@ -68,15 +69,6 @@ def axis_at(model: "HookedTransformer", edit: Intervention, layer: int, *, place
         )
     device = torch.device(model.cfg.device)
     return Axis(u.to(device), mid.to(device), gap.to(device))
-
-
-def _check_model(model: "HookedTransformer", direction: Direction) -> None:
-    ours, theirs = getattr(getattr(model, "mechmsc", None), "identity", None), direction.model
-    if ours is not None and theirs is not None and ours.sha256 != theirs.sha256:
-        raise InputError(
-            f"direction {direction.concept!r} was fitted on {theirs.name} ({theirs.sha256[:8]}), this model is "
-            f"{ours.name} ({ours.sha256[:8]}); fit it again on this model"
-        )
 
 
 def heads_of(model: "HookedTransformer", site: Site) -> int:

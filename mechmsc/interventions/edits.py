@@ -79,7 +79,7 @@ def ablate(
     direction: Direction | Tensor,
     *,
     at: Site | None = None,
-    center: Literal["midpoint", "zero"] = "midpoint",
+    center: str = "midpoint",
     layer: int | None = None,
 ) -> Intervention:
     """Take the direction out of the activation: h - ((h - m).u) u, at a site or everywhere.
@@ -114,7 +114,7 @@ def clamp(
     *,
     to: Any,
     at: Site,
-    unit: Literal["gaps", "projection"] = "gaps",
+    unit: str = "gaps",
     each: bool = False,
 ) -> Intervention:
     """Set the coordinate along the direction to a value, a constant or one an item.

@@ -95,12 +95,9 @@ def _at_site(model: "HookedTransformer", ledger: Ledger, site: Site) -> Iterator
 
 def _replacing(edit: Intervention, values: Any, index: int | None) -> Callable[[Tensor, Picked], Edited]:
     def change(x: Tensor, picked: Picked) -> Edited:
-        if edit.site.component != "pattern":
-            return replaced(edit, x, picked, values, index)
-        if any(row.start or row.column for row in picked.owners):
+        if edit.site.component == "pattern" and any(row.start or row.column for row in picked.owners):
             raise InputError(f"{edit}: a pattern can be replaced in passes without cache and left padding only")
-        found = replaced(edit, x, picked, values, index).values
-        return Edited(torch.nn.functional.pad(found, (0, x.shape[-1] - found.shape[-1])))
+        return replaced(edit, x, picked, values, index)
 
     return change
 

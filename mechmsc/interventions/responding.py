@@ -1,7 +1,7 @@
 """`respond`: what the model says next in a conversation, edited or not, as a table."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -33,7 +33,7 @@ def respond(
     top_p: float = 1.0,
     max_new_tokens: int = 64,
     batch_size: int = BATCH_SIZE,
-    decoder: Literal["huggingface", "hooked"] | None = None,
+    decoder: str | None = None,
 ) -> "pandas.DataFrame":
     """The greedy response to each conversation, and samples, under the edits that are active.
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @contextmanager
 def applied(
     model: "HookedTransformer",
-    edits: Intervention | Sequence[Intervention],
+    edits: Intervention | Sequence[object],
     *,
     on: Transcript | Sequence[Transcript] | None = None,
     verify: bool = False,
