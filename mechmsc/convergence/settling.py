@@ -63,7 +63,7 @@ def convergence_round(
         stable = max(2, math.ceil(len(rounds) / 4))
         first = earliest = None
         if len(rounds) >= FEWEST_ROUNDS:
-            first, earliest = _settled(wide.to_numpy(dtype=float), stable, margin, level, n_boot, rng)
+            first, earliest = settled(wide.to_numpy(dtype=float), stable, margin, level, n_boot, rng)
         verdict = "too few rounds" if len(rounds) < FEWEST_ROUNDS else f"not converged by {rounds[-1]}"
         numbers = [pd.NA if place is None else int(rounds[place]) for place in (first, earliest)]
         verdict = verdict if first is None else str(rounds[first])
@@ -73,10 +73,10 @@ def convergence_round(
     return pd.DataFrame(rows, columns=COLUMNS).astype({"round": "Int64", "earliest": "Int64"})
 
 
-def _settled(
+def settled(
     values: np.ndarray, stable: int, margin: float, level: float, n_boot: int, rng: np.random.Generator
 ) -> tuple[int | None, int | None]:
-    """Places of the declared round and of the first that is not ruled out, of values [item, round]."""
+    """Places (from 0) of the declared round and of the first that is not ruled out, of values [item, round]."""
     n_rounds, items = values.shape[1], np.arange(len(values))
     pairs = [(place, later) for place in range(n_rounds - stable) for later in range(place + 1, n_rounds)]
     differences = np.stack([values[:, later] - values[:, place] for place, later in pairs], axis=1)

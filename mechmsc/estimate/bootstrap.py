@@ -90,8 +90,8 @@ def cluster_bootstrap_columns(
         draws = np.concatenate([(block @ sums) / (block @ sizes) for block in cluster_counts(n_clusters, n_boot, seed)])
     n = (sizes > 0).sum(axis=0)
     return [
-        Estimate(float(means[c]), *(_interval(draws[:, c], level) if n[c] > 1 else (np.nan, np.nan)), level, int(n[c]))
-        for c in range(values.shape[1])
+        Estimate(float(mean), *(ends if k > 1 else (np.nan, np.nan)), level, int(k))
+        for mean, ends, k in zip(means, _intervals(draws, level), n, strict=True)
     ]
 
 
@@ -122,7 +122,8 @@ def cluster_bootstrap_weighted(
     draws = np.concatenate(
         [statistics(c[:, codes].astype(float)) for c in cluster_counts(n_clusters, n_boot, seed, len(codes))]
     )
-    return [Estimate(float(v), *_interval(d, level), level, n_clusters) for v, d in zip(values, draws.T, strict=True)]
+    intervals = _intervals(draws, level)
+    return [Estimate(float(value), *ends, level, n_clusters) for value, ends in zip(values, intervals, strict=True)]
 
 
 def equivalence_test(
@@ -174,6 +175,14 @@ def _statistic_draws(
         ],
         dtype=float,
     )
+
+
+def _intervals(draws: np.ndarray, level: float) -> list[tuple[float, float]]:
+    """Percentile interval of every column of draws [resample, column]; all at once where none is nan."""
+    if np.isnan(draws).any():
+        return [_interval(column, level) for column in draws.T]
+    lows, highs = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return list(zip(lows.tolist(), highs.tolist(), strict=True))
 
 
 def _interval(draws: np.ndarray, level: float) -> tuple[float, float]:

@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 
-def proportion_interval(share: ArrayLike, n: ArrayLike, *, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+def proportion_interval(
+    share: ArrayLike | float, n: ArrayLike | int, *, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
     """Wilson's (1927) score interval of k of n independent items.
 
     Where every item has one 0/1 outcome a bootstrap is a detour, and with k = 0 or k = n it shrinks to a point; this

@@ -51,7 +51,7 @@ def interval_coverage(summary, accuracy_of, draw, truth, *, n, trials, percentil
         confidence = draw(rng, n)
         correct = (rng.random(n) < accuracy_of(confidence)).astype(float)
         if percentile:
-            rows = rng.integers(0, n, (200, n))
+            rows = rng.integers(0, n, (100, n))
             errors = [summary.expected_calibration_error(confidence[row], correct[row]) for row in rows]
             low, high = np.quantile(errors, [0.025, 0.975])
         else:
@@ -80,7 +80,7 @@ def test_the_interval_covers_the_error_at_its_level(summary, accuracy_of, truth)
 
 
 def test_bootstrap_percentiles_do_not_cover_a_small_error(summary):
-    covered = interval_coverage(summary, lambda c: c, uniform(0.4, 1.0), 0.0, n=60, trials=60, percentile=True)
+    covered = interval_coverage(summary, lambda c: c, uniform(0.4, 1.0), 0.0, n=60, trials=20, percentile=True)
     assert covered == 0
 
 
@@ -107,13 +107,14 @@ def test_the_summary_holds_the_errors_the_null_and_the_means(calibration):
         assert table.loc[name, "value"] == pytest.approx(error, abs=1e-12)
         assert table.loc[name, "low"] < 0.2 < table.loc[name, "high"]
     assert table.loc["ece", "low"] > table.loc["ece_null", "high"]
-    assert table.loc["accuracy", "value"] == correct.mean() and table.loc["confidence", "value"] == confidence.mean()
+    assert table.loc["accuracy", "value"] == pytest.approx(correct.mean())
+    assert table.loc["confidence", "value"] == pytest.approx(confidence.mean())
     assert (table["n"] == 300).all()
 
 
 def test_calibrated_answers_lie_within_their_null(calibration):
     rng = np.random.default_rng(5)
-    outside, trials = 0, 200
+    outside, trials = 0, 100
     for trial in range(trials):
         confidence = rng.beta(2, 1, 50)
         table = calibration.calibration_summary(confidence, rng.random(50) < confidence, n_boot=100, seed=trial)
@@ -178,7 +179,7 @@ def test_intervals_of_ranking_cover_the_truth_at_their_level(calibration):
     for trial in range(trials):
         correct = rng.random(n) < 2 / 3
         table = calibration.rank_calibration(
-            rng.normal(0, 1, n) + ~correct, correct, n_boot=300, n_null=1, seed=trial
+            rng.normal(0, 1, n) + ~correct, correct, n_boot=200, n_null=1, seed=trial
         ).set_index("measure")
         for name, value in truth.items():
             covered[name] += table.loc[name, "low"] <= value <= table.loc[name, "high"]
