@@ -26,7 +26,7 @@ from torch import Tensor
 
 from mechmsc.directions import baselines
 from mechmsc.directions.detection import Scores, auroc, correct, detection_estimates
-from mechmsc.directions.heldout import Examples, Method, cross_validated, validation_areas
+from mechmsc.directions.heldout import Examples, Method, choices, cross_validated, validation_areas
 from mechmsc.directions.splitting import grouped_folds, joined_groups
 from mechmsc.errors import InputError
 from mechmsc.estimate import Estimate
@@ -82,7 +82,7 @@ def evaluate(
     """
     import pandas as pd
 
-    examples = _examples(activations, statements, methods, read)
+    examples = examples_of(activations, statements, methods, read)
     folds = grouped_folds(examples.labels, examples.groups, n_folds=n_folds, seed=seed)
     columns = tuple(range(activations.shape[1]) if layers is None else layers)
     texts = list(statements["text"])
@@ -93,11 +93,12 @@ def evaluate(
     rows, nested = [], {}
     with _bar(len(methods) * (n_folds * (n_folds + 3) // 2 + n_null), show=progress) as tick:
         for name, fit in methods.items():
+            chosen = choices(fit, examples, folds, method=name, seed=seed)
             options = {"method": name, "seed": seed, "on_fit": tick}
-            scores = cross_validated(fit, examples, folds, **options)
-            control = bench.control(fit, types, options) if len(set(types)) > 1 else None
+            scores = cross_validated(fit, examples, folds, chosen=chosen, **options)
+            control = bench.control(fit, types, chosen, options) if len(set(types)) > 1 else None
             rows += bench.rows(name, scores, "held_out", against=words, control=control)
-            rows += bench.bands(name, "shuffled_auroc", bench.null(fit, n_null, options))
+            rows += bench.bands(name, "shuffled_auroc", bench.null(fit, n_null, chosen, options))
             nested[name] = scores, validation_areas(fit, examples, folds, **options)
     rows += _nested_rows(bench, nested, words)
     for name, scores in (("bag_of_words", words), ("text_length", lengths)):
@@ -147,15 +148,18 @@ class _Bench:
             for layer, numbers in zip(self.layers, ends.T, strict=True)
         ]
 
-    def control(self, fit: Method, types: np.ndarray, options: dict) -> Scores:
-        """Whether each statement's control label is told rightly; nan where it could not be learned."""
+    def control(self, fit: Method, types: np.ndarray, chosen: list, options: dict) -> Scores | None:
+        """Whether each statement's control label is told rightly; nan where it cannot be learned, None if none can."""
         labels = baselines.control_labels(types, self.examples.labels, seed=self.seed)
-        scores = cross_validated(fit, self.examples, self.folds, labels=labels, **options)
+        try:
+            scores = cross_validated(fit, self.examples, self.folds, labels=labels, chosen=chosen, **options)
+        except InputError:  # pairs whose members are of one type are not contrastive to a method that needs pairs
+            return None
         right = correct(scores, labels)
         right[~baselines.learnable(types, self.folds)] = np.nan
         return right
 
-    def null(self, fit: Method, n: int, options: dict) -> Float[np.ndarray, "draw layer"]:
+    def null(self, fit: Method, n: int, chosen: list, options: dict) -> Float[np.ndarray, "draw layer"]:
         """AUROC by layer of fits on shuffled labels, on the true labels of a fold that they have not seen."""
         examples, folds = self.examples, self.folds
         n_folds, found = int(folds.max()) + 1, []
@@ -165,7 +169,8 @@ class _Bench:
             labels[~test] = baselines.shuffled_labels(
                 labels[~test], examples.groups[~test], examples.pairs[~test], seed=[self.seed, draw]
             )
-            scores = examples.held_out(fit, ~test, test, method=options["method"], labels=labels, seed=self.seed + draw)
+            settings = {"labels": labels, "chosen": chosen[draw % n_folds], "seed": self.seed + draw}
+            scores = examples.held_out(fit, ~test, test, method=options["method"], **settings)
             found.append(auroc(scores, examples.labels[test])[0])
             options["on_fit"]()
         return np.stack(found)
@@ -191,12 +196,17 @@ def _numbers(estimate: Estimate) -> tuple:
     return estimate.value, estimate.low, estimate.high, estimate.level, estimate.n
 
 
-def _examples(
+def examples_of(
     activations: Tensor,
     statements: "pandas.DataFrame",
     methods: Mapping[str, Method],
-    read: Mapping[str, Tensor] | None,
+    read: Mapping[str, Tensor] | None = None,
 ) -> Examples:
+    """Activations and statements as one, with groups that tie pairs and equal texts as well; arguments of `evaluate`.
+
+    Raises:
+        InputError: no methods, columns missing, activations of other length or not finite.
+    """
     needed = ["text", "label", "group", "pair"]
     if missing := [name for name in needed if name not in statements]:
         raise InputError(

@@ -1,8 +1,9 @@
 """Scores of statements that a fit has not seen: grouped cross-validation, and the choice of a layer inside it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +16,8 @@ from mechmsc.directions.scoring import score
 from mechmsc.errors import InputError
 
 Method = Callable[..., Tensor]
-"""A method: fit(activations, labels, groups=..., pairs=..., seed=...) -> [layer, d_model], of a training part's
-activations [statement, ..., layer, d_model] and labels [statement], both on one device."""
+"""A method of `METHODS`, or any fit(activations, labels, groups=..., pairs=..., seed=...) -> [layer, d_model], of a
+training part's activations [statement, ..., layer, d_model] and labels [statement], both on one device."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,7 @@ class Examples:
         *,
         method: str = "",
         labels: Int[np.ndarray, " statement"] | None = None,
+        chosen: Mapping[str, Any] | None = None,
         seed: int,
     ) -> Float[np.ndarray, "test layer"]:
         """Scores of one part by a direction fitted on another, in class gaps of the part that it was fitted on.
@@ -52,17 +54,31 @@ class Examples:
             test: what is scored.
             method: its name, a key of `read` where it reads other activations.
             labels: taken for the labels of the training part; None: the examples' own.
+            chosen: keywords of the fit, from `choices`; None: it chooses for itself.
             seed: of the fit.
         """
-        labels = self.labels if labels is None else labels
-        pairs = contrastive(self.pairs, labels, train)
-        there = torch.as_tensor(train, device=self.activations.device)
-        known = torch.as_tensor(labels[train], device=self.activations.device)
-        seen = self.activations[there]
-        read = self.read[method][there] if method in self.read else seen
-        vectors = fit(read, known, groups=self.groups[train], pairs=pairs, seed=seed)
+        options = {"method": method, "labels": labels, "chosen": chosen, "seed": seed}
+        vectors, seen, known = self.fitted(fit, train, **options)
         where = torch.as_tensor(test, device=self.activations.device)
         return in_class_gaps(self.activations[where], vectors, seen, known).cpu().numpy()
+
+    def fitted(
+        self,
+        fit: Method,
+        train: Bool[np.ndarray, " statement"],
+        *,
+        method: str = "",
+        labels: Int[np.ndarray, " statement"] | None = None,
+        chosen: Mapping[str, Any] | None = None,
+        seed: int,
+    ) -> tuple[Float[Tensor, "layer d_model"], Float[Tensor, "train layer d_model"], Int[Tensor, " train"]]:
+        """The directions of a part, with its activations and labels; arguments as `held_out`."""
+        labels = self.labels if labels is None else labels
+        there = torch.as_tensor(train, device=self.activations.device)
+        seen, known = self.activations[there], torch.as_tensor(labels[train], device=there.device)
+        read = self.read[method][there] if method in self.read else seen
+        options = {"groups": self.groups[train], "pairs": contrastive(self.pairs, labels, train), "seed": seed}
+        return fit(read, known, **options, **(chosen or {})), seen, known
 
 
 def contrastive(pairs: np.ndarray, labels: Int[np.ndarray, " statement"], part: np.ndarray) -> np.ndarray:
@@ -93,6 +109,23 @@ def in_class_gaps(
     return score(activations, vectors / vectors.norm(dim=1, keepdim=True), midpoints, gaps)
 
 
+def choices(
+    fit: Method, examples: Examples, folds: Int[np.ndarray, " statement"], *, method: str = "", seed: int
+) -> list[Mapping[str, Any]]:
+    """What a method lets its data decide, e.g. the penalty, for each fold by the statements outside it.
+
+    The same values serve its fits on other labels: a null or a control task is then one of the same probe, and cheap.
+    """
+    choose, found = getattr(fit, "choose", None), []
+    for fold in range(int(folds.max()) + 1):
+        train = folds != fold
+        there = torch.as_tensor(train, device=examples.activations.device)
+        read, labels = examples.read.get(method, examples.activations), torch.as_tensor(examples.labels[train])
+        options = {"groups": examples.groups[train], "seed": seed}
+        found.append(choose(read[there], labels.to(there.device), **options) if choose else {})
+    return found
+
+
 def cross_validated(
     fit: Method,
     examples: Examples,
@@ -100,6 +133,7 @@ def cross_validated(
     *,
     method: str = "",
     labels: Int[np.ndarray, " statement"] | None = None,
+    chosen: Sequence[Mapping[str, Any]] | None = None,
     seed: int,
     on_fit: Callable[[], None] = lambda: None,
 ) -> Scores:
@@ -111,13 +145,15 @@ def cross_validated(
         folds: from `splitting.grouped_folds`.
         method: as in `Examples.held_out`, as is `labels`.
         labels: of the training parts.
+        chosen: of each fold, from `choices`.
         seed: of the fits.
         on_fit: called after each.
     """
     scores = np.full((len(folds), examples.activations.shape[1]), np.nan)
     for fold in np.unique(folds):
         test = folds == fold
-        scores[test] = examples.held_out(fit, ~test, test, method=method, labels=labels, seed=seed)
+        options = {"labels": labels, "chosen": chosen[fold] if chosen else None, "seed": seed}
+        scores[test] = examples.held_out(fit, ~test, test, method=method, **options)
         on_fit()
     return scores
 

@@ -1,0 +1,26 @@
+"""Does the model tell rude, insulting or hateful text from civil text, at which layer, and better than its words do?
+
+    python probes/train_toxicity.py --out runs/probes
+    python probes/train_toxicity.py --data train.csv --format jigsaw --also test_suite_cases.csv
+
+With `--also` the direction is tried on data sets that mean something else by toxic: comments are rude, HateCheck is
+hateful towards groups.
+
+Cost: a few minutes on two cores for 1,000 comments. Output: a direction a method (toxicity.METHOD.safetensors), the
+layer sweep toxicity_layer_sweep.png and .csv, with --also toxicity_transfer.png and .csv.
+"""
+
+from collections.abc import Sequence
+
+from mechmsc.directions.scripts import probe_parser, run_probe
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, evaluate, draw, save."""
+    table, paths = run_probe("toxicity", probe_parser(__doc__).parse_args(argv))
+    print(table.round(3).to_string(index=False))
+    print(*paths, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
