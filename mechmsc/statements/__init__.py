@@ -145,7 +145,11 @@ def _read(form: Format, files: list[Path], concept: str) -> list[Statement]:
     Raises:
         InputError: files were read, but every statement in them is of another concept.
     """
-    read = [_units(list(form.read(file))) for file in files]
+    stems = [file.stem for file in files]
+    read = [
+        _units([_apart(statement, file.stem, stems[:number].count(file.stem)) for statement in form.read(file)])
+        for number, file in enumerate(files)
+    ]
     others = Counter(unit[0]["concept"] for units in read for unit in units)
     if others and all(name not in (None, concept) for name in others):
         carried = " and ".join(sorted(filter(None, others)))
@@ -162,6 +166,19 @@ def _read(form: Format, files: list[Path], concept: str) -> list[Statement]:
                     continue
             kept.extend(unit)
     return kept
+
+
+def _apart(statement: Statement, stem: str, namesakes: int) -> Statement:
+    """The statement with other names for its places where files before it in other folders have the same stem."""
+    if not namesakes:
+        return statement
+    place, other = f"{stem}:", f"{stem}~{namesakes + 1}:"
+    group, pair = statement["group"], statement["pair"]
+    return {
+        **statement,
+        "group": other + group.removeprefix(place) if group.startswith(place) else group,
+        "pair": pair and other + pair.removeprefix(place),
+    }
 
 
 def _units(statements: list[Statement]) -> list[list[Statement]]:

@@ -79,6 +79,15 @@ def test_files_of_a_folder_take_turns_pairs_stay_together_and_a_repeat_in_a_late
     assert texts.count("they are new here") == 2  # once under each label
 
 
+def test_files_of_one_name_in_two_folders_keep_their_pairs_and_groups_apart(written):
+    header = ",sent_more,sent_less,stereo_antistereo,bias_type\n"
+    for folder, who in (("a", "Ann"), ("b", "Bo")):
+        written(f"two/{folder}/train.csv", f"{header}0,{who} cannot drive,{who} cannot swim,stereo,gender\n")
+    frame = load_statements("stereotyping", path=written("two/x.txt", "x").parent)
+    assert frame["pair"].tolist() == ["train:0001"] * 2 + ["train~2:0001"] * 2
+    assert frame["group"].tolist() == frame["pair"].tolist()
+
+
 def test_pairs_of_ones_own_may_be_of_any_concept_when_the_format_is_stated(written):
     path = written("mine.jsonl", lines(PAIRS))
     frame = load_statements("sarcasm", path=path, format="pairs")
