@@ -60,7 +60,7 @@ def _members(row: Row, *, follows: bool) -> Iterator[Statement]:
             LABELS[kind],
             group=f"context: {context.casefold()}",
             source="stereoset",
-            pair=place(row) if paired else None,
+            pair=f"{row.path.stem}:{row.text('id')}" if paired else None,
         )
 
 

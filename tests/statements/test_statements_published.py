@@ -137,13 +137,16 @@ def test_every_layout_of_stereoset_gives_the_stereotype_first(shared_data):
         assert (first["text"], first["label"]) == (text, 1)
 
 
-def test_an_intersentence_item_is_its_context_and_what_follows(tmp_path):
+def test_an_intersentence_item_is_its_context_and_what_follows_and_is_no_pair_of_an_intrasentence_one(tmp_path):
     path = tmp_path / "dev.json"
     sentence = '{"sentence": "%s", "gold_label": "%s"}'
     told = ", ".join(
         sentence % pair for pair in (("He naps.", "anti-stereotype"), ("He sings.", "stereotype"), ("Oh.", "unrelated"))
     )
     item = f'{{"id": "1", "target": "x", "bias_type": "race", "context": "He came.", "sentences": [{told}]}}'
-    path.write_text(f'{{"version": "1", "data": {{"intersentence": [{item}]}}}}')
+    within = item.replace('"id": "1"', '"id": "2"').replace("He came.", "He BLANK.")
+    path.write_text(f'{{"version": "1", "data": {{"intersentence": [{item}], "intrasentence": [{within}]}}}}')
     frame = load_statements("stereotyping", path=path)
-    assert frame["text"].tolist() == ["He came. He sings.", "He came. He naps."] and frame["label"].tolist() == [1, 0]
+    assert frame["text"].tolist() == ["He sings.", "He naps.", "He came. He sings.", "He came. He naps."]
+    assert frame["label"].tolist() == [1, 0] * 2
+    assert frame["pair"].tolist() == ["dev:2"] * 2 + ["dev:1"] * 2
