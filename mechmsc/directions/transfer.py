@@ -12,7 +12,6 @@ from mechmsc.directions.detection import detection_estimates
 from mechmsc.directions.evaluation import examples_of
 from mechmsc.directions.heldout import Examples, Method, cross_validated, in_class_gaps
 from mechmsc.directions.splitting import grouped_folds
-from mechmsc.errors import InputError
 from mechmsc.statements.grouping import normalised
 
 if TYPE_CHECKING:
@@ -49,9 +48,10 @@ def transfer_table(
 
     Returns:
         `COLUMNS`; part is `held_out` where train and test are one set, `transfer` elsewhere; n: groups of the test set.
+        nan where all statements of a class are in the other set too, so that none is left to fit on.
 
     Raises:
-        InputError: as `evaluate`; no statement of a class left to train on.
+        InputError: as `evaluate`.
     """
     import pandas as pd
 
@@ -70,7 +70,7 @@ def transfer_table(
                     scores = cross_validated(fit, seen, folds, method=method, seed=seed)
                 else:
                     own = ~np.isin(texts[train], texts[test])
-                    scores = _across(fit, seen, own, new.activations, method=method, names=(train, test), seed=seed)
+                    scores = _across(fit, seen, own, new.activations, method=method, seed=seed)
                 options = {"groups": new.groups, "folds": folds, "level": level, "n_boot": n_boot, "seed": seed}
                 found = detection_estimates(scores, new.labels, **options)
                 part = "transfer" if folds is None else "held_out"
@@ -83,20 +83,11 @@ def transfer_table(
 
 
 def _across(
-    fit: Method,
-    seen: Examples,
-    own: np.ndarray,
-    activations: Tensor,
-    *,
-    method: str,
-    names: tuple[str, str],
-    seed: int,
+    fit: Method, seen: Examples, own: np.ndarray, activations: Tensor, *, method: str, seed: int
 ) -> Float[np.ndarray, "statement layer"]:
-    """Scores of another set's activations, in class gaps of the set that is fitted on."""
+    """Scores of another set's activations, in class gaps of the set that is fitted on; nan with nothing to fit on."""
     if len(set(seen.labels[own])) < 2:
-        raise InputError(
-            f"{names[0]!r} has no statements of both labels that are not also in {names[1]!r}; nothing to train on"
-        )
+        return np.full(activations.shape[:2], np.nan)
     vectors, rows, labels = seen.fitted(fit, own, method=method, seed=seed)
     return in_class_gaps(activations, vectors, rows, labels).cpu().numpy()
 
