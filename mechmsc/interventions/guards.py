@@ -1,7 +1,7 @@
 """Is an intervened response still language? What is reported beside every effect on generated text."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -53,14 +53,17 @@ def generation_guards(
         (list(given[number].ids), list(ids))
         for number, ids in zip(responses["conversation"], responses["response_ids"], strict=True)
     ]
-    ends = end_ids(model)
-    rows: list[dict[str, Any]] = []
-    for logprobs, (_, response) in zip(response_logprobs(model, pairs), pairs, strict=True):
-        said = [token for token in response if token not in ends]
-        distinct = {f"distinct_{n}": distinct_ngrams(said, n) for n in NGRAMS}
-        rows.append({"perplexity": (-logprobs.mean()).exp().item(), **distinct, "length": len(said)})
-    table = pandas.DataFrame(rows, index=responses.index)
+    table = pandas.DataFrame(guard_values(model, pairs), index=responses.index)
     return pandas.concat([responses[[key for key in KEYS if key in responses.columns]], table], axis=1)
+
+
+def guard_values(model: "HookedTransformer", pairs: Sequence[tuple[list[int], list[int]]]) -> dict[str, list[float]]:
+    """What `generation_guards` reports, for (prompt ids, response ids): name -> one number a pair."""
+    ends, found = end_ids(model), {}
+    said = [[token for token in response if token not in ends] for _, response in pairs]
+    found["perplexity"] = [(-logprobs.mean()).exp().item() for logprobs in response_logprobs(model, pairs)]
+    found |= {f"distinct_{n}": [distinct_ngrams(tokens, n) for tokens in said] for n in NGRAMS}
+    return found | {"length": [float(len(tokens)) for tokens in said]}
 
 
 def distinct_ngrams(tokens: Sequence[int], n: int) -> float:

@@ -68,11 +68,15 @@ def measure(
     """
     given = [conversations] if isinstance(conversations, Transcript) else list(conversations)
     wanted = _wanted(outcome, option, direction, at)
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}")
     ready = waiting(model, given, room=0)
     read = None if at is None or direction is None else _reader(model, direction, at, ready)
     found = {name: np.full(len(given), np.nan) for name in wanted}
     choices = any(kind in CHOICES for kind in wanted.values() if isinstance(kind, str))
     for labels, batch in _batches(model, ready, choices, batch_size):
+        if labels and permutations not in (None, *range(1, len(labels) + 1)):
+            raise InputError(f"permutations: expected 1 to {len(labels)}, the number of options, got {permutations}")
         orders = shifts(len(labels), permutations)
         values = _measured(model, batch, wanted, labels, orders, read, _of_batch(option, batch))
         for name, value in values.items():
@@ -176,6 +180,8 @@ def _reader(model: "HookedTransformer", direction: Direction | Tensor, at: Site,
         one.expect(at)
         if len(one.tokens(at)) > 1:
             raise InputError(f"concept at {at}: {one.transcript.item_id!r} has this span in several rounds; name one")
+        if at.in_conversation and one.tokens(at)[0][0] >= len(one.transcript):
+            raise InputError(f"concept at {at}: this response of {one.transcript.item_id!r} is not drawn yet")
     if len(layers) > 1 or n_heads and at.head is None or not at.in_conversation:
         raise InputError(
             f"concept at {at}: expected one layer, one head where there are heads, and a span, to read one number"
