@@ -77,7 +77,7 @@ def arm_contrasts(
             continue
         differences = _differences(grids[task, treatment], grids[task, control], control_round)
         for round, numbers in zip(
-            differences.columns, _tested(differences.to_numpy(), correction, level, n_boot, n_perm, rng), strict=True
+            differences.columns, tested(differences.to_numpy(), correction, level, n_boot, n_perm, rng), strict=True
         ):
             fixed = pd.NA if control_round is None else control_round
             rows.append((task, treatment, control, fixed, int(round), *numbers, correction))
@@ -101,9 +101,9 @@ def _differences(
     return treatment.loc[items].sub(control.loc[items, control_round], axis=0)
 
 
-def _tested(
+def tested(
     differences: np.ndarray, correction: str, level: float, n_boot: int, n_perm: int, rng: np.random.Generator
-) -> list[tuple[float, ...]]:
+) -> list[tuple]:
     """Value, low, high, level, n, p and corrected p of each round."""
     if not differences.shape[1]:
         return []

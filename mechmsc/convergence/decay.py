@@ -52,7 +52,7 @@ def decay_fit(
         most = max(most, wide.shape[1])
         found = [Estimate(np.nan, np.nan, np.nan, level, len(wide))] * len(PARAMETERS)
         if wide.shape[1] >= FEWEST_ROUNDS:
-            found = _estimates(wide.to_numpy(dtype=float), wide.columns.to_numpy(dtype=float), level, n_boot, rng)
+            found = estimates(wide.to_numpy(dtype=float), wide.columns.to_numpy(dtype=float), level, n_boot, rng)
         for parameter, one in zip(PARAMETERS, found, strict=True):
             rows.append((task, arm, parameter, one.value, one.low, one.high, one.level, one.n))
     if most < FEWEST_ROUNDS:
@@ -60,7 +60,7 @@ def decay_fit(
     return pd.DataFrame(rows, columns=["task", "arm", "parameter", "value", "low", "high", "level", "n"])
 
 
-def _estimates(
+def estimates(
     values: np.ndarray, rounds: np.ndarray, level: float, n_boot: int, rng: np.random.Generator
 ) -> list[Estimate]:
     """Start, limit, gap and tau of values [item, round]; tau nan where the gap is not shown."""

@@ -59,13 +59,13 @@ def lag_regression(
     rows = []
     for model, intercepts in (("lag", np.ones((len(item), 1))), ("lag + round", dummies)):
         design = np.column_stack([predictors, intercepts])
-        for term, numbers in zip(("concept", "uncertainty"), _fit(design, after[known], groups, level), strict=True):
+        for term, numbers in zip(("concept", "uncertainty"), fit(design, after[known], groups, level), strict=True):
             value, low, high, se, p = numbers
             rows.append((model, term, value, low, high, level, se, p, len(np.unique(groups)), len(item)))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _fit(design: np.ndarray, outcome: np.ndarray, groups: np.ndarray, level: float) -> np.ndarray:
+def fit(design: np.ndarray, outcome: np.ndarray, groups: np.ndarray, level: float) -> np.ndarray:
     """Value, low, high, standard error and p of the first two columns, [column, number]; nan where undefined."""
     from statsmodels.regression.linear_model import OLS
 
@@ -73,6 +73,6 @@ def _fit(design: np.ndarray, outcome: np.ndarray, groups: np.ndarray, level: flo
         return np.full((2, 5), np.nan)
     if np.linalg.matrix_rank(design / np.maximum(np.linalg.norm(design, axis=0), 1e-300)) < design.shape[1]:
         return np.full((2, 5), np.nan)
-    fit = OLS(outcome, design).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
-    bounds = fit.conf_int(alpha=1 - level)
-    return np.column_stack([fit.params, bounds, fit.bse, fit.pvalues])[:2]
+    found = OLS(outcome, design).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
+    bounds = found.conf_int(alpha=1 - level)
+    return np.column_stack([found.params, bounds, found.bse, found.pvalues])[:2]

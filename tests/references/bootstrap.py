@@ -42,3 +42,16 @@ def exact_sign_flip_p(differences, clusters):
         total = sum(value if flips >> i & 1 else -value for i, value in enumerate(sums))
         reached += abs(total) >= observed - 1e-9
     return reached / 2 ** len(sums)
+
+
+def exact_sign_flip_max_p(differences, clusters):
+    """Every way to flip the items' signs; in each, the largest statistic of all columns against every column."""
+    names = sorted(set(clusters))
+    sums = np.array([np.nansum(differences[np.asarray(clusters) == name], axis=0) for name in names])
+    length = np.sqrt((sums**2).sum(axis=0))
+    observed = abs(sums.sum(axis=0)) / length
+    reached = np.zeros(differences.shape[1])
+    for flips in range(2 ** len(names)):
+        signs = np.array([1 if flips >> i & 1 else -1 for i in range(len(names))])
+        reached += (abs(signs @ sums) / length).max() >= observed - 1e-9
+    return reached / 2 ** len(names)
