@@ -189,7 +189,7 @@ def _solve(effect: float, direct: float, mechanism: str, confounder: float, seed
         rho = _root(change, effect, 0.3, 30.0, "effect")
         start = -1.0 if effect < 0 else 0.0
         norm2 = ((start + 1) ** 2 - start**2) / (1 / rho**2 - 1)
-        if norm2 < start**2 + 0.05:
+        if norm2 < start**2 + SMALL**2 * (2.0 + sum(x**2 for x in REFERENCE)) + 0.01:  # no room for the constant
             raise InputError(f"effect {effect} nats is more than the norm can do; try a smaller one")
     pairs = tuple((float(a), float(b)) for a, b in digits)
     planted = Planted(effect, direct, mechanism, confounder, start, slope, 0.0, norm2, pairs)

@@ -21,14 +21,15 @@ TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-LAYERS, HEADS, D_HEAD, D_MODEL, WRITER = 4, 4, 8, 64, 1
+LAYERS, HEADS, D_HEAD, D_MODEL, WRITER = 4, 4, 8, 128, 1
 AXES = (
     *("one", "concept", "kappa", "lambda"),
     *("filler", "marker", "stance", "digit", "digit_kappa", "digit_lambda", "bos", "done"),
 )
 """What the coordinates mean: a constant; concept and answers; then features of the token."""
-SMALL = 0.05
-"""Size of every feature but the concept, in class gaps: nothing else weighs much in the norm."""
+SMALL = 0.2
+"""Size of every feature but the concept, in class gaps: small in the norm, and not so small that any random direction
+moves the answers."""
 REFERENCE = (1.0, 1.0)
 """kappa and lambda of an item without digits, under the control instruction."""
 SPREAD = 0.6
