@@ -43,7 +43,8 @@ def _answers(measured: Measured, run: Run) -> "pandas.DataFrame":
     ]
     if not known:
         return rows.iloc[:0]
-    return rows[["item_id", "arm", "round", "choice", "gold"]].merge(pd.DataFrame(known), on="item_id")
+    answers = rows[["item_id", "arm", "round", "choice", "gold"]].astype({"choice": float, "gold": float})
+    return answers.merge(pd.DataFrame(known), on="item_id")
 
 
 def _scores(measured: Measured, table: "pandas.DataFrame") -> Iterator[Summary]:

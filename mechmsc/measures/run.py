@@ -140,6 +140,8 @@ def _check_data(name: str, measure: Measure, run: Run, transcripts: "pandas.Data
 
 def _lacking(measure: Measure, run: Run, transcripts: "pandas.DataFrame") -> str | None:
     """Why a measure cannot be had from a run; None if it can."""
+    if run.status != "complete" and measure.needs == "choice":
+        return None  # they may come
     if measure.needs == "choice":
         if "permutation_probs" not in transcripts or transcripts["permutation_probs"].isna().all():
             return (
