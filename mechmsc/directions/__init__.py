@@ -8,6 +8,7 @@
 `read_sides`; midpoints, gaps and scores are those of plain statements for all of them.
 """
 
+from mechmsc.directions.exchange import export_vectors, import_vectors
 from mechmsc.directions.files import load_direction
 from mechmsc.directions.fits import METHODS, Fit
 from mechmsc.directions.fitting import direction_from, fit_direction
@@ -19,7 +20,9 @@ __all__ = [
     "Direction",
     "Fit",
     "direction_from",
+    "export_vectors",
     "fit_direction",
+    "import_vectors",
     "load_direction",
     "read_letters",
     "read_sides",

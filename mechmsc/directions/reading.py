@@ -158,7 +158,7 @@ def read_letters(
     _check_names(component)
     prompts, texts = Prompts.of(model, context), cut_texts(model, texts_of(statements), max_tokens)
     reads, rows = [], []
-    for one, other in partners(statements["pair"]):
+    for one, other in partners(list(statements["pair"])):
         for first, second in ((one, other), (other, one)):
             with _naming(first):
                 question = CHOICE.format(first=texts[first].strip(), second=texts[second].strip())
