@@ -55,7 +55,7 @@ LEVELS = {
 }
 """Room -> level (design): a module imports from its own level or lower ones, never in a cycle."""
 
-LIGHT = ("mechmsc", "mechmsc.cli", "mechmsc.settings", "mechmsc.sites", "mechmsc.instructions", "mechmsc.tasks")
+LIGHT = ("mechmsc", "mechmsc.statements", "mechmsc.cli", "mechmsc.settings", "mechmsc.sites", "mechmsc.instructions", "mechmsc.tasks")
 HEAVY = ("torch", "transformers", "transformer_lens", "pandas", "xarray", "matplotlib", "sklearn", "scipy")
 
 

@@ -73,8 +73,8 @@ def dose_response(
         progress: show a bar on stderr.
 
     Returns:
-        A Dataset: concept (item, round, strength, outcome) and placebo (item, round, strength, placebo, outcome), in
-        the unit of the outcome. `dose_table` makes slopes, curvatures and tests of it.
+        A Dataset: response (item, round, strength, outcome) along the concept and placebo_response (item, round,
+        strength, placebo, outcome), in the unit of the outcome (without the guards of text). `dose_table` makes slopes, curvatures and tests of it.
 
     Raises:
         InputError: as `mediate`; or strengths that are not symmetric.
@@ -160,6 +160,8 @@ class _Steered:
     def _at(
         self, batch: Ready, pairs: Sequence[Pair], labels: Any, direction: Direction, strengths: Sequence[float]
     ) -> list[dict[str, Any]]:
+        own = direction is self.directions[0]
+        wanted = {name: one for name, one in self.wanted.items() if own or one not in GUARDS}  # guards cost a pass each
         with steered_worlds(batch, self.band, direction, strengths) as (decoder, logits):
             values = evaluate(
                 self.model,
@@ -167,7 +169,7 @@ class _Steered:
                 logits,
                 [*pairs] * len(strengths),
                 [pair.control for pair in pairs] * len(strengths),
-                self.wanted,
+                wanted,
                 labels=labels,
                 orders=batch.orders,
                 sampling=self.sampling,
@@ -178,7 +180,7 @@ class _Steered:
     def _put(
         self, found: "xarray.Dataset", pairs: Sequence[Pair], values: Mapping[str, Any], place: int, placebo: int | None
     ) -> None:
-        variable = found["concept" if placebo is None else "placebo"]
+        variable = found["response" if placebo is None else "placebo_response"]
         for outcome, numbers in values.items():
             for pair, number in zip(pairs, numbers, strict=True):
                 at = {
@@ -200,6 +202,6 @@ def _empty(pairs: Sequence[Pair], wanted: Mapping[str, Any], strengths: list[flo
         "placebo": list(range(placebos)),
         "outcome": list(wanted),
     }
-    dims = {"concept": ("item", "round", "strength", "outcome"), "placebo": tuple(coords)}
+    dims = {"response": ("item", "round", "strength", "outcome"), "placebo_response": tuple(coords)}
     arrays = {name: (of, np.full([len(coords[dim]) for dim in of], np.nan)) for name, of in dims.items()}
     return xarray.Dataset(arrays, coords=coords)

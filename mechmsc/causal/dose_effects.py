@@ -56,7 +56,7 @@ def dose_table(
     """
     import pandas
 
-    concept, placebo = odd_and_even(doses["concept"]), odd_and_even(doses["placebo"])
+    concept, placebo = odd_and_even(doses["response"]), odd_and_even(doses["placebo_response"])
     rows = []
     for outcome in doses["outcome"].values:
         for effect in ("slope", "curvature"):
@@ -85,10 +85,10 @@ def dose_curves(
     rows, tail = [], (1 - level) / 2
     change = (doses - doses.sel(strength=0.0)).mean("round")
     for outcome in doses["outcome"].values:
-        base = float(doses["concept"].sel(outcome=outcome, strength=0.0).mean())
-        mine = change["concept"].sel(outcome=outcome).transpose("item", "strength").values
+        base = float(doses["response"].sel(outcome=outcome, strength=0.0).mean())
+        mine = change["response"].sel(outcome=outcome).transpose("item", "strength").values
         found = cluster_bootstrap_columns(mine, np.arange(len(mine)), level=level, n_boot=n_boot, seed=seed)
-        theirs = change["placebo"].sel(outcome=outcome).mean("item").transpose("strength", "placebo").values
+        theirs = change["placebo_response"].sel(outcome=outcome).mean("item").transpose("strength", "placebo").values
         known = theirs.shape[1] > 0
         bands = np.quantile(theirs, [tail, 1 - tail], axis=1) if known else np.full((2, len(theirs)), np.nan)
         for strength, e, low, high in zip(doses["strength"].values, found, *bands, strict=True):
