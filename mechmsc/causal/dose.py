@@ -74,7 +74,8 @@ def dose_response(
 
     Returns:
         A Dataset: response (item, round, strength, outcome) along the concept and placebo_response (item, round,
-        strength, placebo, outcome), in the unit of the outcome (without the guards of text). `dose_table` makes slopes, curvatures and tests of it.
+        strength, placebo, outcome; without the guards of text), in the unit of the outcome. `dose_table` makes slopes,
+        curvatures and tests of it.
 
     Raises:
         InputError: as `mediate`; or strengths that are not symmetric.
