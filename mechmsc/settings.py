@@ -13,8 +13,10 @@ ARMS = ("moral", "neutral")
 """Arms of a run that names none."""
 BATCH_SIZE = 16
 """Conversations held at once, where a run does not say."""
-
-
+METHODS = ("mass_mean", "logistic", "lda", "caa", "pair_svd", "ccs")
+"""Ways to fit a direction, `directions.METHODS`."""
+STATEMENT_POSITIONS = ("last", "mean", "prompt_end")
+"""Where statements are read, `directions.read_statements`."""
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -66,6 +68,21 @@ def check_settings(settings: Settings, items: Sequence[Item], *, batch_size: int
                 f"permutations must be from 1 to the number of options, which is {len(item.options)} for "
                 f"{item.item_id}; got {settings.permutations}"
             )
+
+
+def check_layers(text: str | None) -> range | None:
+    """Layers as "12" or "10-19".
+
+    Raises:
+        InputError: anything else.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+    if last < first:
+        raise InputError(f"layers: expected one layer or a band, e.g. 12 or 10-19, got {text!r}")
+    return range(first, last + 1)
 
 
 def check_loading(*, device: str | None = None, dtype: str | None = None) -> None:

@@ -6,6 +6,7 @@ from mechmsc.causal.mediation import mediate
 from mechmsc.causal.mediation_effects import mediation_table, natural_effects
 from mechmsc.causal.outcomes import Sampling
 from mechmsc.causal.placebos import random_directions, shuffled_directions, spanned_directions
+from mechmsc.causal.stored import store_dose, store_mediation
 
 __all__ = [
     "Sampling",
@@ -19,4 +20,6 @@ __all__ = [
     "random_directions",
     "shuffled_directions",
     "spanned_directions",
+    "store_dose",
+    "store_mediation",
 ]

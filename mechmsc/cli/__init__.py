@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from mechmsc.cli import analyses, conversations, lists
+from mechmsc.cli import analyses, causes, conversations, lists
 from mechmsc.errors import InputError, MechmscError
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
 )
 app.add_typer(lists.models, name="models")
 app.add_typer(lists.tasks, name="tasks")
-for command in (*conversations.COMMANDS, *analyses.COMMANDS):
+for command in (*conversations.COMMANDS, *analyses.COMMANDS, *causes.COMMANDS):
     app.command()(command)
 
 INTERRUPTED = 130

@@ -18,3 +18,17 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+def print_frame(frame: Any) -> None:
+    """A pandas frame as a table on stdout; numbers to three significant digits, nothing where there is no number."""
+    import pandas as pd
+
+    def shown(value: Any) -> str:
+        if pd.isna(value):
+            return ""
+        return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+    print_table(
+        [str(name) for name in frame.columns], [[shown(v) for v in row] for row in frame.itertuples(index=False)]
+    )

@@ -1,0 +1,116 @@
+"""Commands that intervene: dose, mediate."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from mechmsc.cli.analyses import Layers
+from mechmsc.cli.shared import given, print_frame
+from mechmsc.errors import InputError
+
+
+def dose(
+    run: Annotated[str, typer.Argument(help="Run folder.")],
+    direction: Annotated[str, typer.Option(help="The concept's direction, from mechmsc fit.")],
+    outcome: Annotated[str | None, typer.Option(help="Outcomes, separated by commas.")] = None,
+    arm: Annotated[str | None, typer.Option(help="Whose conversations are steered.")] = None,
+    layers: Layers = None,
+    site: Annotated[str | None, typer.Option(help="Position that is steered, e.g. prompt_end.")] = None,
+    strengths: Annotated[str | None, typer.Option(help="In class gaps, symmetric: -1,0,1.")] = None,
+    rounds: Annotated[str | None, typer.Option(help="Rounds, separated by commas; left out: all.")] = None,
+    placebos: Annotated[int | None, typer.Option(help="Random directions; left out: 99, or 20 with samples.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Responses drawn, for outcomes through text.")] = None,
+    name: Annotated[str, typer.Option(help="Name in RUN/effects.")] = "dose",
+    model: Annotated[str | None, typer.Option(help="Left out: the model of the run, by its name.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of placebos.")] = None,
+) -> None:
+    """Turn the concept up and down, and see what the outcome does beyond placebos."""
+    options = given(arm=arm, site=site, placebos=placebos, seed=seed)
+    if strengths is not None:
+        options["strengths"] = _numbers("strengths", strengths, float)
+    _analyse("store_dose", run, direction, outcome, layers, rounds, samples, name, model, device, options)
+
+
+def mediate(
+    run: Annotated[str, typer.Argument(help="Run folder.")],
+    direction: Annotated[str | None, typer.Option(help="A direction, from mechmsc fit.")] = None,
+    outcome: Annotated[str | None, typer.Option(help="Outcomes, separated by commas.")] = None,
+    treatment: Annotated[str | None, typer.Option(help="Arm x'.")] = None,
+    control: Annotated[str | None, typer.Option(help="Arm x.")] = None,
+    mediator: Annotated[str | None, typer.Option(help="concept or activation.")] = None,
+    history: Annotated[str | None, typer.Option(help="shared (only the instruction differs) or own.")] = None,
+    layers: Layers = None,
+    site: Annotated[str | None, typer.Option(help="Position of the mediator, e.g. prompt_end.")] = None,
+    rounds: Annotated[str | None, typer.Option(help="Rounds, separated by commas; left out: all.")] = None,
+    placebos: Annotated[int | None, typer.Option(help="Random directions beside the concept's.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Responses drawn, for outcomes through text.")] = None,
+    name: Annotated[str, typer.Option(help="Name in RUN/effects.")] = "mediation",
+    model: Annotated[str | None, typer.Option(help="Left out: the model of the run, by its name.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of placebos.")] = None,
+) -> None:
+    """Does the instruction move the outcome through the concept? Total, indirect and direct effect."""
+    if direction is None and mediator != "activation":
+        raise InputError("expected --direction FILE (from mechmsc fit), or --mediator activation")
+    options = given(
+        treatment=treatment,
+        control=control,
+        mediator=mediator,
+        history=history,
+        site=site,
+        placebos=placebos,
+        seed=seed,
+    )
+    _analyse("store_mediation", run, direction, outcome, layers, rounds, samples, name, model, device, options)
+
+
+def _analyse(
+    function: str,
+    run: str,
+    direction: str | None,
+    outcome: str | None,
+    layers: str | None,
+    rounds: str | None,
+    samples: int | None,
+    name: str,
+    model: str | None,
+    device: str | None,
+    options: dict[str, Any],
+) -> None:
+    """Open, load, call, print."""
+    from mechmsc.runs import open_run
+    from mechmsc.settings import check_layers, check_loading
+
+    opened, band = open_run(run), check_layers(layers)
+    check_loading(device=device)
+    options |= given(layers=band, outcome=outcome.split(",") if outcome else None)
+    if rounds is not None:
+        options["rounds"] = _numbers("rounds", rounds, int)
+
+    from mechmsc import causal
+    from mechmsc.directions import load_direction
+    from mechmsc.model import load_model
+
+    if samples is not None:
+        options["sampling"] = causal.Sampling(samples=samples)
+    along = None if direction is None else load_direction(direction)
+    if along is not None:
+        along.check_model(opened.manifest["model"])
+    loaded = load_model(**given(name_or_path=model or opened.manifest["model"]["name"], device=device))
+    table, paths = getattr(causal, function)(loaded, opened, along, name=name, **options)
+    print_frame(table)
+    for path in paths:
+        typer.echo(path)
+
+
+def _numbers(name: str, text: str, kind: Callable[[str], Any]) -> list[Any]:
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{name}: expected numbers separated by commas, got {text!r}") from None
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (dose, mediate)
+"""In the order of the help."""
