@@ -12,7 +12,7 @@ from tiny_runs import CHOOSE, CONTINUE, JUDGE, correct, load_chatty
 
 from mechmsc.capture import capture
 from mechmsc.errors import InputError
-from mechmsc.interventions import add, applied, distinct_ngrams, generation_guards, measure, respond
+from mechmsc.interventions import add, applied, clamp, distinct_ngrams, generation_guards, measure, respond
 from mechmsc.model import hf_model
 from mechmsc.permutations import labels_of, permuted
 from mechmsc.positions import end_ids
@@ -316,11 +316,8 @@ def test_edited_responses_are_paired_with_clean_ones_by_the_same_noise(chatty, f
         assert row["response_ids"] == ids
 
 
-@pytest.mark.parametrize("name", ["social_bias"])
-def test_the_real_model_changes_its_mind_as_far_as_a_hand_written_hook_says(smollm2, name, tmp_path):
-    items = [item for item in CHOOSE[:1] if item.task == name]
-    run = correct(smollm2, items, tmp_path / "run", arms="moral", rounds=2, samples=0)
-    talk = run.transcript(items[0], arm="moral", round=2)
+def test_the_real_model_changes_its_mind_as_far_as_a_hand_written_hook_says(smollm2):
+    talk = conversations(smollm2)[1]
     u = torch.randn(smollm2.cfg.d_model, generator=torch.Generator().manual_seed(0))
     unit, kept = u / u.norm(), []
     site = Site("resid_post", layer=12, span="instruction", round=2)
@@ -331,3 +328,50 @@ def test_the_real_model_changes_its_mind_as_far_as_a_hand_written_hook_says(smol
     assert torch.allclose(kept[0][0, 0], expected, atol=1e-3)
     assert found == pytest.approx(float(expected[0]), abs=1e-3)
     assert (expected - hand_edited(smollm2, talk.ids, [])[-1]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("mechanism", ["norm", "logits"])
+def test_a_clamped_concept_moves_the_entropy_of_a_planted_model_as_its_formula_says(mechanism):
+    import mechmsc as mm
+    from mechmsc.instructions import INSTRUCTIONS
+    from mechmsc.model.planted import planted_axis, planted_items
+
+    model = mm.planted_model(-0.4, direct=-0.2, mechanism=mechanism, seed=2)
+    chat, axis = chat_of(model), planted_axis(model, seed=2)
+    options = {"prefix": "The best answer is:"}
+    signs = {"moral": 1.0, "neutral": 0.0}
+    for item in planted_items(2, seed=1):
+        for stance, sign in signs.items():
+            text = INSTRUCTIONS["social_bias"][stance][0]
+            talk = chat.open(item.turn(), text, labels=item.labels, item_id=item.item_id, **options)
+            for target in (-0.5, 0.0, 0.7):
+                site = Site.named("prompt_end", layer=2, round=1)
+                with applied(model, clamp(axis, to=target, at=site)):
+                    found = measure(model, talk, "first_token_entropy")
+                case = item.item_id.split("-")[1]
+                assert found == pytest.approx(float(model.planted.entropy(target, sign, case=case)), abs=1e-3)
+            unclamped = float(model.planted.entropy(model.planted.coordinate(sign), sign, case=case))
+            assert measure(model, talk, "first_token_entropy") == pytest.approx(unclamped, abs=1e-3)
+            assert abs(unclamped - found) > 1e-2
+
+
+def test_a_conversation_that_is_given_once_for_each_strength_is_encoded_once_up_to_the_edit(
+    chatty, choice_run, kindness
+):
+    talks, strengths = talks_of(choice_run, 2)[:2], [-3.0, 0.0, 1.5, 4.0]
+    at = Site.named("prompt_end", layer=2, round=2)
+    wanted = {"total": "choice_entropy", "kl": "kl", "score": "concept"}
+    tokens = []
+    count = [("hook_embed", lambda x, hook: tokens.append(x.shape[0] * x.shape[1]))]  # noqa: ARG005
+    with applied(chatty, add(kindness, strength=strengths * 2, at=SITE)), chatty.hooks(fwd_hooks=count):
+        swept = measure(chatty, [t for t in talks for _ in strengths], wanted, direction=kindness, at=at, batch_size=64)
+        said = respond(chatty, [talks[0]] * 4, max_new_tokens=3)
+    spent, tokens[:] = sum(tokens), []
+    for row, (talk, strength) in enumerate([(talk, a) for talk in talks for a in strengths]):
+        with applied(chatty, add(kindness, strength=strength, at=SITE)), chatty.hooks(fwd_hooks=count):
+            alone = measure(chatty, talk, wanted, direction=kindness, at=at)
+            if row < 4:
+                assert said["response_ids"][row] == respond(chatty, talk, max_new_tokens=3)["response_ids"][0]
+        assert {name: value[row] for name, value in swept.items()} == pytest.approx(alone, abs=1e-5)
+    assert spent < 0.6 * sum(tokens)
+    assert len(set(swept["kl"].round(5))) == 7  # strength 0 is the same for both

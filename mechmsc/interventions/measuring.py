@@ -44,7 +44,8 @@ def measure(
 
     Choices are those of a run: all tokens of every label, a conversation for each order of the options. The other
     outcomes read canonical order. All passes are HookedTransformer's, so edited and unedited values are comparable to
-    the last bit.
+    the last bit. To sweep a value, give a conversation several times and an edit one value for each: what comes before
+    the first edited token is then encoded once.
 
     Args:
         model: the model.
@@ -145,7 +146,7 @@ def _measured(
 ) -> dict[str, Tensor]:
     rows = [_in_order(model, one, order) for one in batch for order in orders]
     with _reading(model, read) as reading:
-        decoder, logits = prompted(model, rows, kind="hooked")
+        decoder, logits = prompted(model, rows, kind="hooked", read=None if read is None else read[0])
     scores = score_labels(decoder, logits, labels).sum(2).view(len(batch), len(orders), -1) if labels else None
     canonical = logits.view(len(batch), len(orders), -1)[:, :1]
     values = {}
@@ -204,6 +205,8 @@ def _reading(model: "HookedTransformer", read: _Reader | None) -> Iterator[list[
 
     def look(activation: Tensor, hook: object) -> None:  # noqa: ARG001 - a hook's
         picked = flight(model).picked(site)
+        if picked is None:  # the part of the prompts that nothing touches
+            return
         index = (picked.row, picked.column) if site.head is None else (picked.row, picked.column, site.head)
         found[:] = [(axis.of(picked.means(activation[index].float())) - axis.mid) / axis.gap]
 

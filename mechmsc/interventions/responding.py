@@ -12,6 +12,7 @@ from mechmsc.interventions.scope import expect_sites
 from mechmsc.noise import noise_key
 from mechmsc.positions import Shown, edits_on, end_ids, shown
 from mechmsc.settings import DECODERS
+from mechmsc.sites import Site
 from mechmsc.transcripts import Transcript
 
 if TYPE_CHECKING:
@@ -102,10 +103,41 @@ def waiting(model: "HookedTransformer", conversations: Sequence[Transcript], *, 
     return ready
 
 
-def prompted(model: "HookedTransformer", batch: Sequence[Shown], *, kind: str) -> tuple[Decoder, Tensor]:
-    """A decoder that has encoded these conversations, and the logits `[conversation, d_vocab]` at their ends."""
-    decoder = open_decoder(model, len(batch), kind=kind)
-    return decoder, decoder.extend([list(one.transcript.ids) for one in batch], batch)
+def prompted(
+    model: "HookedTransformer", batch: Sequence[Shown], *, kind: str, read: Site | None = None
+) -> tuple[Decoder, Tensor]:
+    """A decoder that has encoded these conversations, and the logits `[conversation, d_vocab]` at their ends.
+
+    A conversation that occurs several times (with other values of an edit) is encoded once up to the first token that
+    is edited or read.
+
+    Args:
+        model: the model.
+        batch: the conversations.
+        kind: of the decoder.
+        read: a site that is read while they are encoded.
+    """
+    first: dict[tuple[int, ...], int] = {}
+    for row, one in enumerate(batch):
+        first.setdefault(one.transcript.ids, row)
+    untouched = {ids: _untouched(model, batch[row], read) for ids, row in first.items()}
+    if len(first) == len(batch) or min(untouched.values()) < 1:
+        decoder = open_decoder(model, len(batch), kind=kind)
+        return decoder, decoder.extend([list(one.transcript.ids) for one in batch], batch)
+    decoder = open_decoder(model, len(first), kind=kind)
+    decoder.extend([list(ids[:n]) for ids, n in untouched.items()], [batch[row] for row in first.values()])
+    place = {ids: i for i, ids in enumerate(first)}
+    decoder.select([place[one.transcript.ids] for one in batch])
+    return decoder, decoder.extend([list(t.ids[untouched[t.ids] :]) for t in (one.transcript for one in batch)], batch)
+
+
+def _untouched(model: "HookedTransformer", one: Shown, read: Site | None) -> int:
+    """How many tokens at the start no edit and no reading touches, the last token always being left."""
+    sites = [edit.site for edit in edits_on(model)] + [read] * (read is not None)
+    if any(site is None for site in sites):
+        return 0
+    tokens = [group[0] for site in sites for group in one.tokens(site)]
+    return min([*tokens, len(one.transcript) - 1])
 
 
 def _kind(model: "HookedTransformer", decoder: str | None) -> str:
