@@ -77,6 +77,12 @@ def test_paraphrases_share_a_cluster_and_other_texts_do_not_in_any_order(embeddi
     assert first_seen == list(range(len(PARAPHRASES)))
 
 
+def test_a_stance_and_its_opposite_are_nearer_than_paraphrases_which_is_the_limit_of_embeddings(vectors):
+    opposite = vectors("I can help with that request.") @ vectors("I cannot help with that request.")
+    paraphrase = vectors("I cannot help with that request.") @ vectors("I'm sorry, but I can't assist with that.")
+    assert opposite > 0.8 > paraphrase
+
+
 def test_the_threshold_decides_and_is_recorded(embeddings):
     texts, _ = planted(0)
     numbers = [len(set(embeddings.embedding(threshold=t)(["q"], [texts])[0])) for t in (-0.5, 0.8, 0.999)]
