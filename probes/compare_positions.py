@@ -10,7 +10,6 @@ Cost: minutes on two cores. Output: CONCEPT_positions.png and .csv.
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import pandas as pd
 import torch
@@ -28,14 +27,20 @@ def standardised_mass_mean(activations: torch.Tensor, labels: torch.Tensor, **op
     return METHODS["mass_mean"](activations, labels, **options) / activations.var(dim=0).clamp(min=1e-12)
 
 
-VARIANTS = {
-    "mass_mean, last token": (METHODS["mass_mean"], {"position": "last"}),
-    "mass_mean, mean": (METHODS["mass_mean"], {"position": "mean"}),
-    "mass_mean, mean with first token": (METHODS["mass_mean"], {"position": "mean", "first_token": True}),
-    "standardised mass_mean, same": (standardised_mass_mean, {"position": "mean", "first_token": True}),
-    "logistic, same": (METHODS["logistic"], {"position": "mean", "first_token": True}),
-}
-"""Line of the figure -> fit, and where statements are read."""
+LAST, MEAN, FIRST = {"position": "last"}, {"position": "mean"}, {"position": "mean", "first_token": True}
+PLACES = (
+    (LAST, {"mass_mean, last token": METHODS["mass_mean"]}),
+    (MEAN, {"mass_mean, mean": METHODS["mass_mean"]}),
+    (
+        FIRST,
+        {
+            "mass_mean, mean with first token": METHODS["mass_mean"],
+            "standardised mass_mean, same": standardised_mass_mean,
+            "logistic, same": METHODS["logistic"],
+        },
+    ),
+)
+"""Where statements are read, and line of the figure -> fit."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,18 +50,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     statements = mm.load_statements(args.concept, path=args.data, format=args.format, limit=args.limit)
     model = mm.load_model(args.model, device=args.device)
-    read = partial(read_statements, model, statements, max_tokens=args.max_tokens)
-    tables, seen = [], {}
-    for name, (fit, place) in VARIANTS.items():
-        key = tuple(place.items())
-        seen = seen if key in seen else {key: read(**place)}  # one at a time in memory
-        found = evaluate(seen[key], statements, methods={name: fit}, n_null=args.null, seed=args.seed)
-        tables.append(found if not tables else found[found["method"] == name])
+    tables = []
+    for place, methods in PLACES:  # activations of one place at a time in memory
+        activations = read_statements(model, statements, max_tokens=args.max_tokens, **place)
+        found = evaluate(activations, statements, methods=methods, n_null=args.null, seed=args.seed)
+        tables.append(found if place is LAST else found[found["method"].isin(methods)])
     table = pd.concat(tables, ignore_index=True)
     said = caption(args.model, statements, "as named", args.seed)
     figure = draw_layer_sweep(table, concept=args.concept, caption=said)
-    by_layer = table[(table["measure"] == "auroc") & table["method"].isin(VARIANTS) & table["layer"].notna()]
-    print(by_layer.pivot(index="layer", columns="method", values="value").round(3)[list(VARIANTS)].to_string())
+    lines = [name for _, methods in PLACES for name in methods]
+    by_layer = table[(table["measure"] == "auroc") & table["method"].isin(lines) & table["layer"].notna()]
+    print(by_layer.pivot(index="layer", columns="method", values="value").round(3)[lines].to_string())
     print(*save_figure(figure, table, args.out, f"{args.concept}_positions"), sep="\n")
 
 

@@ -84,8 +84,8 @@ def test_a_control_concept_is_trained_from_a_published_file_and_carried_to_anoth
 def test_positions_are_compared_line_by_line(script, tmp_path, capsys):
     script("compare_positions").main([*QUICK, "--limit", "100", "--out", str(tmp_path)])
     table = pd.read_csv(tmp_path / "toxicity_positions.csv")
-    module = script("compare_positions")
-    assert set(module.VARIANTS) < set(table["method"])
+    places = script("compare_positions").PLACES
+    assert {name for _, methods in places for name in methods} < set(table["method"])
     rows = table[(table["measure"] == "auroc") & (table["part"] == "held_out") & (table["layer"] == 2)]
     values = rows.set_index("method")["value"]
     assert values["mass_mean, mean"] != values["mass_mean, mean with first token"]
