@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mechmsc.errors import InputError, nearest
 from mechmsc.runs import Run
+from mechmsc.runs.effects import effect_names, read_effect
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -21,7 +22,7 @@ def make_figures(run: Run, names: Sequence[str] | None = None, *, formats: Seque
 
     Args:
         run: finished, or as far as it is.
-        names: of `FIGURES`; None draws all.
+        names: of `FIGURES`; None draws all that the run has numbers for.
         formats: of png, pdf, svg.
 
     Returns:
@@ -35,9 +36,14 @@ def make_figures(run: Run, names: Sequence[str] | None = None, *, formats: Seque
     for name in names or FIGURES:
         if name not in FIGURES:
             raise InputError(f"unknown figure {name!r}: {nearest(name, FIGURES)}")
-    written = []
+    written: list[str] = []
     for name in names or FIGURES:
-        figure, table = FIGURES[name](run)
+        try:
+            figure, table = FIGURES[name](run)
+        except InputError:
+            if names or name == "performance":
+                raise
+            continue  # not measured or analysed yet
         with tempfile.TemporaryDirectory() as folder:
             for path in save_figure(figure, table, Path(folder), name, formats=formats):
                 run.folder.write(f"figures/{path.name}", path.read_bytes())
@@ -56,7 +62,10 @@ def caption(run: Run) -> str:
     return text
 
 
-def _performance(run: Run) -> "tuple[matplotlib.figure.Figure, pandas.DataFrame]":
+Drawn = "tuple[matplotlib.figure.Figure, pandas.DataFrame]"
+
+
+def _performance(run: Run) -> Drawn:
     from mechmsc.figures.performance import draw_performance, performance_table
 
     table = performance_table(run.transcripts)
@@ -65,5 +74,92 @@ def _performance(run: Run) -> "tuple[matplotlib.figure.Figure, pandas.DataFrame]
     return draw_performance(table, caption=caption(run)), table
 
 
-FIGURES: "dict[str, Callable[[Run], tuple[matplotlib.figure.Figure, pandas.DataFrame]]]" = {"performance": _performance}
+def _measured(run: Run) -> "tuple[pandas.DataFrame, pandas.DataFrame]":
+    measures, summaries = run.measures, run.summaries
+    if measures is None or summaries is None:
+        raise InputError(f"{run.path} was not measured yet: run mechmsc measure {run.path}")
+    return measures, summaries
+
+
+def _uncertainty(run: Run) -> Drawn:
+    from mechmsc.figures.uncertainty import draw_uncertainty, uncertainty_table
+
+    table = uncertainty_table(_measured(run)[1])
+    return draw_uncertainty(table, caption=caption(run)), table
+
+
+def _calibration(run: Run) -> Drawn:
+    from mechmsc.figures.calibration import calibration_table, draw_calibration
+
+    measures, summaries = _measured(run)
+    table = calibration_table(summaries, measures)
+    return draw_calibration(table, caption=caption(run)), table
+
+
+def _convergence(run: Run) -> Drawn:
+    from mechmsc.figures.convergence import convergence_table, draw_convergence
+
+    table = convergence_table(_measured(run)[1])
+    return draw_convergence(table, caption=caption(run)), table
+
+
+def _concept(run: Run) -> Drawn:
+    from mechmsc.figures.concept import concept_table, draw_concept
+
+    table = concept_table(_measured(run)[0])
+    return draw_concept(table, caption=caption(run)), table
+
+
+def _concept_layers(run: Run) -> Drawn:
+    from mechmsc.figures.concept_layers import concept_layers_table, draw_concept_layers
+
+    table = concept_layers_table(_measured(run)[0])
+    return draw_concept_layers(table, caption=caption(run)), table
+
+
+def _dose(run: Run) -> Drawn:
+    from mechmsc.causal import dose_curves, dose_table
+    from mechmsc.figures.dose import draw_dose
+
+    doses, settings = _effect(run, "dose", "mechmsc dose")
+    curves, tests = dose_curves(doses), dose_table(doses)
+    where = f"Arm {doses.attrs['arm']}, steered at {doses.attrs['site']}, layers {doses.attrs['layers']}."
+    said = f"{where} {caption(run)}"
+    return draw_dose(curves, tests, concept=settings["direction"]["concept"], caption=said), curves
+
+
+def _mediation(run: Run) -> Drawn:
+    from mechmsc.causal import mediation_table
+    from mechmsc.figures.mediation import draw_mediation
+
+    worlds, _ = _effect(run, "mediation", "mechmsc mediate")
+    table, said = mediation_table(worlds), worlds.attrs
+    mediator = said["concept"] or "activation"
+    where = f"Mediator at {said['site']}; history: {said['history']}."
+    drawn = draw_mediation(
+        table,
+        treatment=said["treatment"],
+        control=said["control"],
+        mediator=mediator,
+        caption=f"{where} {caption(run)}",
+    )
+    return drawn, table
+
+
+def _effect(run: Run, name: str, command: str):  # noqa: ANN202 - a Dataset and its settings
+    if name not in effect_names(run.folder):
+        raise InputError(f"{run.path} has no {name} effect yet: run {command} {run.path}")
+    return read_effect(run.folder, name)
+
+
+FIGURES: "dict[str, Callable[[Run], tuple[matplotlib.figure.Figure, pandas.DataFrame]]]" = {
+    "performance": _performance,
+    "concept": _concept,
+    "concept_layers": _concept_layers,
+    "uncertainty": _uncertainty,
+    "calibration": _calibration,
+    "convergence": _convergence,
+    "dose": _dose,
+    "mediation": _mediation,
+}
 """Name on the command line -> the figure of a run and its numbers."""
