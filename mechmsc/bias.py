@@ -87,7 +87,7 @@ def bbq_scores(
     rng, rows = np.random.default_rng(seed), []
     for key, part in marked.groupby([*by, "context_condition"], sort=True, dropna=False):
         counts = (int((part["target"] == 0).sum()), int((part["read"] == 0).sum()))
-        for measure, n_items, one in estimates(part, key[-1], clusters, level, n_boot, rng):
+        for measure, n_items, one in _estimates(part, key[-1], clusters, level, n_boot, rng):
             rows.append((*key, measure, one.value, one.low, one.high, one.level, one.n, n_items, *counts))
     numbers = ("measure", "value", "low", "high", "level", "n", "n_items", "no_target", "no_choice")
     return pd.DataFrame(rows, columns=[*by, "context_condition", *numbers])
@@ -173,7 +173,7 @@ def _marks(
     return correct, biased, biased, has_target, read
 
 
-def estimates(
+def _estimates(
     part: "pandas.DataFrame", condition: str, clusters: str, level: float, n_boot: int, rng: np.random.Generator
 ) -> list[tuple]:
     """Name, number of answers and estimate of each measure of one group in one context condition."""

@@ -146,14 +146,13 @@ def test_a_nationality_is_named_and_its_group_is_a_region(bias):
     assert bias.target_option(info, ["Afghan", "Iraqi"], category="Religion") is None
 
 
-def test_every_published_item_has_one_target(bias, shared_data):
+def test_every_published_item_on_religion_has_one_target(bias, shared_data):
     from mechmsc.tasks import load_items
 
-    for name in ("Religion", "Sexual_orientation"):
-        for item in load_items("social_bias", path=shared_data / "bbq" / f"{name}.jsonl"):
-            known = item.metadata
-            target = bias.target_option(known["answer_info"], known["stereotyped_groups"], category=known["category"])
-            assert known["answer_info"][target][1] != "unknown", item.item_id
+    for item in load_items("social_bias", path=shared_data / "bbq" / "Religion.jsonl"):
+        known = item.metadata
+        target = bias.target_option(known["answer_info"], known["stereotyped_groups"], category=known["category"])
+        assert known["answer_info"][target][1] in known["stereotyped_groups"], item.item_id
 
 
 def test_groups_of_rows_are_those_that_are_named(bias):
@@ -197,24 +196,37 @@ def test_missing_columns_are_named(bias):
         bias.bbq_scores(pd.DataFrame([answer(0)]), clusters="template")
 
 
-def test_intervals_over_items_cover_independent_answers_and_need_templates_where_these_are_alike(bias):
-    trials, rng = 1000, np.random.default_rng(1)
+def test_intervals_are_those_of_the_cluster_bootstrap_over_signed_answers(bias):
+    from mechmsc.estimate import cluster_bootstrap_columns
+
+    rng = np.random.default_rng(1)
+    choices, templates = rng.integers(0, 3, 60), rng.integers(0, 12, 60)
+    rows = [answer(int(choice), template=int(template)) for choice, template in zip(choices, templates, strict=True)]
+    table = scores(bias, rows, clusters="template", n_boot=4000, seed=2)
+    signed = np.array([1.0, 0.0, -1.0])[choices]
+    columns = np.stack([np.where(signed == 0, np.nan, signed), signed], axis=1)
+    slow = cluster_bootstrap_columns(columns, templates, n_boot=4000, seed=3)
+    for name, one in zip(("bias_among_answers", "bias_score"), slow, strict=True):
+        row = table.loc[("ambig", name)]
+        assert (row["value"], row["n"]) == (pytest.approx(one.value), one.n)
+        assert (row["low"], row["high"]) == (pytest.approx(one.low, abs=0.03), pytest.approx(one.high, abs=0.03))
+
+
+def test_intervals_over_items_cover_independent_answers_and_need_templates_where_these_are_alike():
+    from mechmsc.estimate import cluster_bootstrap_columns
+
+    trials, rng = 1000, np.random.default_rng(4)  # a column is a data set
 
     def covered(values, clusters, truth):
-        part = pd.DataFrame({"correct": 0.0, "biased": values, "shown": np.where(values == 0, np.nan, values)})
-        found = bias.estimates(part.assign(item=clusters), "ambig", "item", 0.95, 200, rng)
-        return np.array([one.low <= true <= one.high for (_, _, one), true in zip(found[1:], truth, strict=True)])
+        found = cluster_bootstrap_columns(values, clusters, n_boot=500, seed=5)
+        return sum(one.low <= truth <= one.high for one in found)
 
-    alone = np.zeros(2)
-    for _ in range(trials):
-        values = rng.choice([1.0, -1.0, 0.0], 80, p=[0.5, 0.2, 0.3])
-        alone += covered(values, np.arange(80), (0.3 / 0.7, 0.3))
-    for count in alone:
-        sure = stats.binomtest(int(count), trials).proportion_ci(0.99)
-        assert sure.low <= 0.97 and sure.high >= 0.93, alone / trials
-    alike = np.zeros(2)
-    for _ in range(100):
-        values = np.repeat(rng.choice([1.0, -1.0, 0.0], 40, p=[0.4, 0.4, 0.2]), 4)
-        templates = np.repeat(np.arange(40), 4)
-        alike += (covered(values, np.arange(160), (0.0, 0.0))[1], covered(values, templates, (0.0, 0.0))[1])
-    assert alike[0] < 80 and alike[1] > 85
+    signed = rng.choice([1.0, -1.0, 0.0], (80, trials), p=[0.5, 0.2, 0.3])
+    shown = np.where(signed == 0, np.nan, signed)
+    for count in (covered(signed, np.arange(80), 0.3), covered(shown, np.arange(80), 0.3 / 0.7)):
+        sure = stats.binomtest(count, trials).proportion_ci(0.99)
+        assert sure.low <= 0.97 and sure.high >= 0.93, count / trials
+    alike = np.repeat(rng.choice([1.0, -1.0, 0.0], (40, trials), p=[0.4, 0.4, 0.2]), 4, axis=0)
+    assert covered(alike, np.arange(160), 0.0) < 0.8 * trials
+    sure = stats.binomtest(covered(alike, np.repeat(np.arange(40), 4), 0.0), trials).proportion_ci(0.99)
+    assert sure.low <= 0.97 and sure.high >= 0.93

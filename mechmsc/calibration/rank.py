@@ -100,7 +100,7 @@ def rank_calibration(
     uncertainty, correctness, clusters = _checked(uncertainty, correctness, clusters, n_bins, ties)
     rng = np.random.default_rng(seed)
     found = _against_null(uncertainty, correctness, n_bins, ties, level, n_null, rng)
-    found |= _ranking(uncertainty, correctness, clusters, level, n_boot, rng)
+    found |= ranking(uncertainty, correctness, clusters, level, n_boot, rng)
     rows = [(name, one.value, one.low, one.high, one.level, one.n) for name, one in found.items()]
     return pd.DataFrame(rows, columns=["measure", "value", "low", "high", "level", "n"])
 
@@ -172,7 +172,7 @@ def _against_null(
     }
 
 
-def _ranking(
+def ranking(
     uncertainty: np.ndarray,
     correctness: np.ndarray,
     clusters: np.ndarray,

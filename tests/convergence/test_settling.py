@@ -115,7 +115,7 @@ def declared(settling, curve, margin, *, n, trials):
     ],
 )
 def test_a_round_outside_the_margin_is_declared_in_at_most_five_percent(settling, curve, n):
-    margin, trials, curve = 0.1, 1000, np.asarray(curve)
+    margin, trials, curve = 0.1, 600, np.asarray(curve)
     first, earliest = declared(settling, curve, margin, n=n, trials=trials)
     inside = [np.abs(curve[t + 1 :] - curve[t]).max() < margin - 1e-9 for t in range(7)]
     for t in range(6):
