@@ -1,5 +1,8 @@
 """What every clusterer keeps to, the single pass against sample after sample, and clusters of equal text."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -127,3 +130,14 @@ def test_models_are_folders_or_hub_ids_and_anything_else_is_refused_before_it_is
         assert make("org/name").settings["model"] == "org/name"
         with pytest.raises(InputError, match="batch_size must be at least 1"):
             make("org/name", batch_size=0)
+
+
+def test_importing_the_package_loads_nothing_heavy_and_every_public_name_is_documented():
+    heavy = ("torch", "transformers", "sentence_transformers", "pandas", "scipy", "rouge_score")
+    code = f"import sys, mechmsc.uncertainty as u; print(*[name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+    from mechmsc import uncertainty
+
+    for name in uncertainty.__all__:
+        assert getattr(uncertainty, name).__doc__, name

@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,3 +163,17 @@ def test_nothing_to_cluster_loads_no_model(embeddings, monkeypatch):
     monkeypatch.setattr(embeddings, "_model", lambda *_: pytest.fail("loaded"))
     assert embeddings.embedding()([], []) == []
     assert [ids.tolist() for ids in embeddings.embedding()(["q"], [[]])] == [[]]
+
+
+def test_the_benchmark_reads_the_same_texts_on_both_sides_and_says_so(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import bench_semantic_entropy as bench
+
+    questions, responses, likelihoods = bench.sample_sets(3)
+    distinct = {text for texts in responses for text in texts}
+    assert {len(texts) for texts in responses} == {bench.SAMPLES}
+    assert len(questions) == 3
+    assert bench.ours(questions, responses, likelihoods).shape == (3,)
+    result = bench.run(n_sets=3, runs=1)["semantic_entropy"]
+    assert set(result) == {"ratio", "ours_s", "peer_s", "runs", "note"}
+    assert f"{len(distinct)} distinct texts" in result["note"]
