@@ -111,8 +111,8 @@ def direction_for_other(direction):
     return torch.randn(1, direction.vectors.shape[1], generator=torch.Generator().manual_seed(5))
 
 
-def everywhere(direction):
-    u, mid, _ = parts(direction)
+def everywhere(direction, layer=LAYER):
+    u, mid, _ = parts(direction, layer)
 
     def write(h, prompt):  # noqa: ARG001
         return h - (h @ u)[:, None] * u
@@ -147,34 +147,90 @@ def test_an_edit_does_what_a_hand_written_hook_does_in_a_batch_and_alone(chatty,
     assert ((expected - clean).abs().amax(1) > 1e-3).all()
 
 
+KEYS = Site("k", layer=LAYER, head=1, span="response", round=2)
+FAR = torch.randn(12, generator=torch.Generator().manual_seed(3))
+
+
+def stronger(direction, layer=LAYER):
+    u, _, gap = parts(direction, layer)
+    return lambda h: h + 4.0 * gap * u
+
+
+def clamped(direction, target):
+    u, mid, gap = parts(direction)
+    return lambda h: h + (mid + target * gap - h @ u) * u
+
+
 GENERATING = {
-    "prompt alone": lambda d: ([add(d, strength=4.0, at=SITE)], [instruction]),
-    "all new tokens": lambda d: ([add(d, strength=4.0, at=NEW)], [generated()]),
-    "the first three": lambda d: ([add(d, strength=4.0, at=FEW)], [generated(3)]),
-    "both": lambda d: ([add(d, strength=4.0, at=SITE), add(d, strength=4.0, at=NEW)], [instruction, generated()]),
+    "the prompt alone": lambda d: (
+        [add(d, strength=4.0, at=SITE)],
+        lambda talk: [(HOOK, at_tokens(instruction(talk, 2), stronger(d)))],
+    ),
+    "all new tokens": lambda d: (
+        [add(d, strength=4.0, at=NEW)],
+        lambda _: [(HOOK, at_tokens(generated(), stronger(d)))],
+    ),
+    "the first three": lambda d: (
+        [add(d, strength=4.0, at=FEW)],
+        lambda _: [(HOOK, at_tokens(generated(3), stronger(d)))],
+    ),
+    "prompt and new tokens": lambda d: (
+        [add(d, strength=4.0, at=SITE), clamp(d, to=2.0, at=NEW, each=True)],
+        lambda talk: [
+            (HOOK, at_tokens(instruction(talk, 2), stronger(d))),
+            (HOOK, at_tokens(generated(), clamped(d, 2.0))),
+        ],
+    ),
+    "a key of a head": lambda _: (
+        [add(FAR, strength=30.0, at=KEYS)],
+        lambda _: [(KEYS.hook(LAYER), of_head(1, at_tokens(generated(), lambda h: h + 30.0 * FAR / FAR.norm())))],
+    ),
+    "every token of every layer": lambda d: (
+        [add(d, strength=4.0, at=Site("resid_post"))],
+        lambda _: [
+            (f"blocks.{layer}.hook_resid_post", at_tokens(lambda _, total: range(total), stronger(d, layer)))
+            for layer in range(3)
+        ],
+    ),
+    "ablated everywhere": lambda d: ([ablate(d, layer=LAYER)], lambda _: everywhere(d)),
 }
+
+
+def check_drawn(model, talks, edits, plain, *, n: int = 7):
+    """Both streams of every conversation, in a batch and alone, against encoding everything anew for every token."""
+    with applied(model, edits, verify=True):
+        said = respond(model, talks, samples=1, max_new_tokens=n)
+        alone = respond(model, talks, samples=1, max_new_tokens=n, batch_size=1)
+    assert said["response_ids"].tolist() == alone["response_ids"].tolist()
+    for row in said.to_dict("records"):
+        talk = talks[row["conversation"]]
+        sample = None if row["sample"] < 0 else row["sample"]
+        ids, logprobs = hand_drawn(model, talk, plain(talk), end_ids=end_ids(model), max_new_tokens=n, sample=sample)
+        assert row["response_ids"] == ids
+        assert row["response_logprobs"] == pytest.approx(logprobs, abs=1e-4)
+    return said
 
 
 @pytest.mark.parametrize("name", GENERATING)
 def test_what_is_drawn_from_a_cache_under_edits_equals_encoding_everything_anew_for_every_token(
     chatty, talks, kindness, name
 ):
-    edits, where = GENERATING[name](kindness)
-    u, _, gap = parts(kindness)
-    ends = end_ids(chatty)
-    with applied(chatty, edits, verify=True):
-        said = respond(chatty, talks, samples=1, max_new_tokens=7)
-        alone = respond(chatty, talks, samples=1, max_new_tokens=7, batch_size=1)
-    assert said["response_ids"].tolist() == alone["response_ids"].tolist()
-    assert len({len(ids) for ids in said["response_ids"]}) > 1  # some end early, so that branches are dropped
-    for row in said.to_dict("records"):
-        talk = talks[row["conversation"]]
-        tokens = [w(talk, 2) if w is instruction else w for w in where]
-        plain = [(HOOK, at_tokens(one, lambda h: h + 4.0 * gap * u)) for one in tokens]
-        sample = None if row["sample"] < 0 else row["sample"]
-        ids, logprobs = hand_drawn(chatty, talk, plain, end_ids=ends, max_new_tokens=7, sample=sample)
-        assert row["response_ids"] == ids
-        assert row["response_logprobs"] == pytest.approx(logprobs, abs=1e-4)
+    said = check_drawn(chatty, talks, *GENERATING[name](kindness))
+    clean = respond(chatty, talks, samples=1, max_new_tokens=7)
+    assert not np.allclose(
+        np.concatenate(said["response_logprobs"])[:12], np.concatenate(clean["response_logprobs"])[:12], atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("architecture", ["gemma3", "qwen3", "mistral"])
+def test_norms_after_writes_norms_of_queries_and_sliding_windows_make_no_difference(load_tiny, architecture):
+    model = load_tiny(architecture)
+    talks, direction = conversations(model), direction_for(model)
+    edits = [ablate(direction_for(model, seed=4), layer=0), add(direction, strength=4.0, at=NEW)]
+    lean = [(HOOK, at_tokens(generated(), stronger(direction)))]
+    said = check_drawn(model, talks, edits, lambda _: [*everywhere(direction_for(model, seed=4), layer=0), *lean], n=4)
+    clean = respond(model, talks, samples=1, max_new_tokens=4)
+    assert said["response_ids"].tolist() != clean["response_ids"].tolist()
 
 
 def captured(model, talks, site: str, rounds: int = 2):
