@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import pandas
 
 CONCEPT, PLACEBO = "#0072B2", "#999999"
+ROUNDING = 5e-5
+"""Differences of float32 outcomes below this say nothing."""
 UNITS = {
     "choice_entropy": "choice entropy, total\n(change, nats)",
     "choice_entropy_within": "choice entropy, within an order\n(change, nats)",
@@ -48,6 +50,7 @@ def draw_dose(
 
     if curves.empty:
         raise InputError("no dose-response to draw: the table has no rows")
+    curves = curves[curves.groupby("outcome")["value"].transform("count") > 0]  # no pairs of words in one-word answers
     outcomes = list(curves["outcome"].unique())
     columns = min(3, len(outcomes))
     rows = -(-len(outcomes) // columns)
@@ -76,9 +79,22 @@ def _panel(axis: "matplotlib.axes.Axes", rows: "pandas.DataFrame", tests: "panda
     outcome = rows["outcome"].iloc[0]
     axis.set_xlabel(f"strength along {concept}\n(class gaps, + is more)")
     axis.set_ylabel(UNITS.get(outcome, f"{outcome}\n(change)"))
-    said = [f"{row['effect']} {row['value']:.2g}{_p(row['p'])}" for _, row in tests.iterrows()]
+    said = [f"{row['effect']} {short(row['value'])}{_p(row['p'])}" for _, row in tests.iterrows()]
+    not_flat(axis)
     axis.set_title("\n".join(said), loc="left", color=INK, fontsize=8)
     axis.set_title(f"n = {n_range(rows['n'])}", loc="right", color=MUTED, fontsize=8.5)
+
+
+def short(value: float) -> str:
+    """Two significant digits; rounding noise is 0."""
+    return "0" if abs(value) < ROUNDING else f"{value:.2g}"
+
+
+def not_flat(axis: "matplotlib.axes.Axes") -> None:
+    """Do not blow rounding noise up to the height of the panel."""
+    low, high = axis.get_ylim()
+    if high - low < 20 * ROUNDING:
+        axis.set_ylim(-0.05, 0.05)
 
 
 def _p(p: float) -> str:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from mechmsc.errors import InputError
-from mechmsc.figures.dose import UNITS
+from mechmsc.figures.dose import UNITS, not_flat, short
 from mechmsc.figures.panels import frame, n_range
 from mechmsc.figures.style import INK, MUTED, style
 
@@ -76,7 +76,8 @@ def _draw_path(
     axis.annotate("", (0.82, 0.36), (0.6, 0.72), arrowprops=arrow | {"color": blue})
     axis.annotate("", (0.72, 0.2), (0.28, 0.2), arrowprops=arrow | {"color": red})
     by = rows.set_index("effect")
-    axis.text(0.5, 0.5, f"NIE {_number(by, 'indirect')}", ha="center", color=blue, fontsize=8.5)
+    plain = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+    axis.text(0.5, 0.5, f"NIE {_number(by, 'indirect')}", ha="center", color=blue, fontsize=8.5, bbox=plain)
     axis.text(0.5, 0.07, f"NDE {_number(by, 'direct')}", ha="center", color=red, fontsize=8.5)
     under = f"TE {_number(by, 'total')}"
     axis.text(0.5, -0.04, under, ha="center", va="top", color=INK, fontsize=8.5)
@@ -90,7 +91,7 @@ def _draw_path(
 
 def _number(by: "pandas.DataFrame", effect: str) -> str:
     row = by.loc[effect]
-    return f"{row['value']:.2g} [{row['low']:.2g}, {row['high']:.2g}]"
+    return f"{short(row['value'])} [{short(row['low'])}, {short(row['high'])}]"
 
 
 def _draw_rounds(axis: "matplotlib.axes.Axes", rows: "pandas.DataFrame", outcome: str) -> None:
@@ -102,6 +103,7 @@ def _draw_rounds(axis: "matplotlib.axes.Axes", rows: "pandas.DataFrame", outcome
         x = mine["round"].to_numpy() + (place - (len(shown) - 1) / 2) * 0.16
         axis.vlines(x, mine["low"], mine["high"], color=color, linewidth=1.2)
         axis.plot(x, mine["value"], color=color, marker=marker, markersize=4.5, linestyle="", label=label)
+    not_flat(axis)
     axis.set_xlabel("round")
     axis.set_xticks(sorted(int(round) for round in rows["round"].unique()))
     axis.set_ylabel(
@@ -113,8 +115,8 @@ def _draw_rounds(axis: "matplotlib.axes.Axes", rows: "pandas.DataFrame", outcome
 def _statement(table: "pandas.DataFrame", caption: str | None) -> str:
     level, n = f"{table['level'].iloc[0] * 100:g} %", n_range(table["n"])
     said = (
-        f"Mean over items with {level} cluster-bootstrap interval over items, n = {n} items; on the left over all rounds. "
-        "NIE: the mediator is set to what it was under the treatment; NDE: the treatment, with the "
+        f"Mean over items with {level} cluster-bootstrap interval over items, n = {n} items; on the left over all "
+        "rounds. NIE: the mediator is set to what it was under the treatment; NDE: the treatment, with the "
         "mediator as it was under the control."
     )
     return f"{said} {caption.strip()}" if caption else said

@@ -162,7 +162,7 @@ def _unembedding(planted: "Planted", tokenizer: "transformers.PreTrainedTokenize
         rows[token] = 0.0
         rows[token, at["kappa"]], rows[token, at["lambda"]] = alpha * unit / SMALL, beta * unit / SMALL
         rows[token, at["concept"]] = planted.slope * alpha * unit
-    rows[tokenizer.eos_token_id, at["done"]] = 300.0 * unit / SMALL
+    rows[tokenizer.eos_token_id, at["done"]] = 100.0 * unit / SMALL
     return rows
 
 
