@@ -17,7 +17,7 @@ def new_kv_cache(model: "HookedTransformer", n_rows: int) -> object:
 
 
 def unembed_last(model: "HookedTransformer", residual: Tensor) -> Tensor:
-    """Logits of the last position, through the final norm and the hooks on it.
+    """Logits of the last position, through the final norm and the hooks on it; without gradients.
 
     Args:
         model: the model.
@@ -27,6 +27,11 @@ def unembed_last(model: "HookedTransformer", residual: Tensor) -> Tensor:
         `[row, d_vocab]`, float32.
     """
     with torch.no_grad():
-        logits = model.unembed(model.ln_final(residual[:, -1:]))[:, 0]
-        cap = model.cfg.output_logits_soft_cap
-        return (cap * torch.tanh(logits / cap) if cap > 0 else logits).float()
+        return unembed(model, residual[:, -1:])[:, 0]
+
+
+def unembed(model: "HookedTransformer", residual: Tensor) -> Tensor:
+    """Logits of every position, float32 `[row, token, d_vocab]`, with gradients; as `forward` computes them."""
+    logits = model.unembed(model.ln_final(residual))
+    cap = model.cfg.output_logits_soft_cap
+    return (cap * torch.tanh(logits / cap) if cap > 0 else logits).float()

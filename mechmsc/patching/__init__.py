@@ -11,7 +11,8 @@ The effect is patched - destination in both; `patching_effect` also divides its 
 destination.
 """
 
+from mechmsc.patching.effects import patching_effect
 from mechmsc.patching.patch import patch_grid
 from mechmsc.patching.wanted import outcome
 
-__all__ = ["outcome", "patch_grid"]
+__all__ = ["outcome", "patch_grid", "patching_effect"]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from mechmsc.errors import InputError
-from mechmsc.model.forward import unembed_last
+from mechmsc.model.forward import unembed
 from mechmsc.model.partial import Memory, Rows, remember
 from mechmsc.patching.entries import NEEDS, Edits, unchanged
-from mechmsc.patching.places import Pairing, Place
+from mechmsc.patching.places import Pairing, Place, Slot
 from mechmsc.patching.sweep import Cell, Recorded, Sweep
 from mechmsc.patching.wanted import Outcome, checked
 
@@ -86,36 +86,48 @@ def compute(job: Job) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Raises:
         InputError: the memory is too small, or an outcome is not one number an item.
     """
-    n_items = job.pairing.n_items
-    chunks, blocks = list(_chunks(job)), list(_blocks(job))
-    ends: list[list[Ends]] = [[], []]
-    for chunk in chunks:
-        runs = _remembered(job, chunk)
-        for side, memory in zip(ends, runs, strict=True):
-            side.append(_ends_of(job, memory))
-    destination, source = (_joined(side, chunks) for side in ends)
-    baseline = _logits(job.model, destination.final)
-    unpatched = [
-        np.array(_outcomes(job, side, _logits(job.model, side.final), baseline)) for side in (source, destination)
-    ]
-    patched = np.full((len(job.places), len(job.outcomes), n_items), np.nan)
-    for block in blocks:
-        stored = destination.copies(len(block))
-        for chunk in chunks:
-            runs = runs if len(chunks) == 1 else _remembered(job, chunk)
-            _sweep(job, block, chunk, runs, stored)
-        _evaluate(job, block, stored, baseline, patched)
+    chunks, blocks = list(chunks_of(job)), list(_blocks(job))
+    with torch.no_grad():
+        source, destination, runs = both_ends(job, chunks)
+        baseline = logits_of(job.model, destination.final)
+        sides = [(side, logits_of(job.model, side.final)) for side in (source, destination)]
+        unpatched = [np.array(_outcomes(job, side, logits, baseline)) for side, logits in sides]
+        patched = np.full((len(job.places), len(job.outcomes), job.pairing.n_items), np.nan)
+        for block in blocks:
+            stored = destination.copies(len(block))
+            moved = np.zeros((len(block), job.pairing.n_items), dtype=bool)
+            for chunk in chunks:
+                runs = runs if len(chunks) == 1 else remembered(job, chunk)
+                moved |= _sweep(job, block, chunk, runs, stored)
+            patched[block.start : block.stop] = list(_evaluate(job, block, stored, moved, baseline, unpatched[1]))
     return patched, *unpatched
 
 
-def _sweep(job: Job, block: range, chunk: list[int], runs: tuple[Memory, Memory], stored: Ends) -> None:
-    """Patch the places of a block in the items of a chunk, and put the ends into `stored`."""
+def both_ends(job: Job, chunks: Sequence[list[int]]) -> tuple[Ends, Ends, tuple[Memory, Memory]]:
+    """The unpatched runs of all items, source and destination; and what is remembered of the last chunk."""
+    ends: tuple[list[Ends], list[Ends]] = ([], [])
+    for chunk in chunks:
+        runs = remembered(job, chunk)
+        for side, memory in zip(ends, runs, strict=True):
+            side.append(ends_of(job, memory))
+    return joined(ends[1], chunks), joined(ends[0], chunks), runs
+
+
+def _sweep(job: Job, block: range, chunk: list[int], runs: tuple[Memory, Memory], stored: Ends) -> np.ndarray:
+    """Patch the places of a block in the items of a chunk, and put the ends into `stored`.
+
+    Returns:
+        `[place, item]`, whether anything was patched there: nowhere outside of the chunk.
+    """
     memory, source = runs
     pairing = job.pairing.items(chunk)
     budget = int(job.budget * SHARES["batch"])
     sweep = Sweep(job.model, pairing, memory, source, budget, job.whole, job.recorded)
     places = {place: number for number, place in enumerate(job.places[i] for i in block)}
     item_of = torch.tensor(chunk, device=memory.final.device)
+    cells = list(_changing(job, places, pairing, runs))
+    moved = np.zeros((len(block), job.pairing.n_items), dtype=bool)
+    moved[[places[place] for _, place in cells], [chunk[item] for item, _ in cells]] = True
 
     def done(cells: Sequence[Cell], final: Tensor, recorded: Recorded) -> None:
         slot = torch.tensor([places[place] for _, place in cells], device=final.device)
@@ -125,15 +137,20 @@ def _sweep(job: Job, block: range, chunk: list[int], runs: tuple[Memory, Memory]
             at = rows.position if job.whole else torch.zeros_like(cell)
             stored.of(layer)[slot[cell], item_of[rows.item[cell]], at] = streams
 
-    sweep.run(list(_changing(places, pairing, runs)), done)
+    sweep.run(cells, done)
+    return moved
 
 
-def _changing(places: Iterable[Place], pairing: Pairing, runs: tuple[Memory, Memory]) -> Iterator[Cell]:
-    """The cells in which the patch changes anything: not those where both runs have the same activation."""
+def _changing(job: Job, places: Iterable[Place], pairing: Pairing, runs: tuple[Memory, Memory]) -> Iterator[Cell]:
+    """The cells that can differ: not those where both runs have the same activation, or that nothing reads."""
     memory, source = runs
+    n_layers, ends = job.model.cfg.n_layers, [length - 1 for length in memory.lengths]
     for (component, layer), alike in groupby(places, key=lambda place: (place.component, place.layer)):
         cells = [
-            (i, place) for place in alike for i in range(pairing.n_items) if place.slot < len(pairing.destination[i])
+            (i, place)
+            for place in alike
+            for i, slots in enumerate(pairing.destination)
+            if place.slot < len(slots) and (job.whole or place.entry < n_layers or _reaches(place, slots, ends[i]))
         ]
         same = [False] * len(cells)
         if not pairing.mean and cells:
@@ -142,42 +159,54 @@ def _changing(places: Iterable[Place], pairing: Pairing, runs: tuple[Memory, Mem
         yield from (cell for cell, equal in zip(cells, same, strict=True) if not equal)
 
 
-def _evaluate(job: Job, block: range, stored: Ends, baseline: Tensor, patched: np.ndarray) -> None:
-    """Read the outcomes of a block."""
+def _reaches(place: Place, slots: Sequence[Slot], last: int) -> bool:
+    """Whether a patch in the last block reaches the last token: its own tokens do, and keys and values."""
+    return place.component in ("k", "v") or last in slots[place.slot]
+
+
+def _evaluate(
+    job: Job, block: range, stored: Ends, moved: np.ndarray, baseline: Tensor, destination: np.ndarray
+) -> Iterator[np.ndarray]:
+    """The outcomes of each place of a block, `[outcome, item]`; exactly the destination's where nothing was patched."""
     step = max(1, LOGIT_ROWS // (stored.final.shape[1] * stored.final.shape[2]))
     for start in range(0, len(block), step):
-        logits = _logits(job.model, stored.final[start : start + step])
-        for offset, one in enumerate(logits):
-            slot = start + offset
-            ends = Ends(stored.final[slot], {layer: x[slot] for layer, x in stored.recorded.items()})
-            values = np.array(_outcomes(job, ends, one, baseline))
+        patched = moved[start : start + step].any(1)
+        rows = [start + offset for offset in np.flatnonzero(patched)]
+        logits = iter(logits_of(job.model, stored.final[rows]) if rows else ())
+        for slot in range(start, min(start + step, len(block))):
+            values = destination.copy()
+            if moved[slot].any():
+                ends = Ends(stored.final[slot], {layer: x[slot] for layer, x in stored.recorded.items()})
+                found = np.array(_outcomes(job, ends, next(logits), baseline))
+                values[:, moved[slot]] = found[:, moved[slot]]
             missing = [job.places[block[slot]].slot >= len(slots) for slots in job.pairing.destination]
             values[:, missing] = np.nan
-            patched[block[slot]] = values
+            yield values
 
 
 def _outcomes(job: Job, ends: Ends, logits: Tensor, baseline: Tensor) -> list[list[float]]:
     """`[outcome][item]`."""
-    found = []
-    for name, outcome in job.outcomes.items():
-        last = job.whole and outcome.positions == "last"
-        read = {site: ends.recorded[_before(site)] for site in outcome.sites}
-        given = [logits, baseline, *read.values()]
-        if last:
-            given = [job.last(x) for x in given]
-        activations = dict(zip(read, given[2:], strict=True))
-        with torch.no_grad():
-            found.append(checked(outcome(given[0], activations, given[1]), job.pairing.n_items, name))
-    return found
+    with torch.no_grad():
+        values = {name: read(job, outcome, ends, logits, baseline) for name, outcome in job.outcomes.items()}
+    return [checked(value, job.pairing.n_items, name) for name, value in values.items()]
 
 
-def _logits(model: "HookedTransformer", final: Tensor) -> Tensor:
-    """`[..., d_vocab]` float32 of `[..., d_model]`."""
+def read(job: Job, outcome: Outcome, ends: Ends, logits: Tensor, baseline: Tensor) -> object:
+    """One outcome, `[item]`, unchecked."""
+    sites = {site: ends.recorded[_before(site)] for site in outcome.sites}
+    given = [logits, baseline, *sites.values()]
+    if job.whole and outcome.positions == "last":
+        given = [job.last(x) for x in given]
+    return outcome(given[0], dict(zip(sites, given[2:], strict=True)), given[1])
+
+
+def logits_of(model: "HookedTransformer", final: Tensor) -> Tensor:
+    """`[..., d_vocab]` float32 of `[..., d_model]`, with gradients."""
     rows = final.reshape(-1, 1, final.shape[-1]).split(LOGIT_ROWS)
-    return torch.cat([unembed_last(model, part) for part in rows]).view(*final.shape[:-1], -1)
+    return torch.cat([unembed(model, part) for part in rows]).view(*final.shape[:-1], -1)
 
 
-def _remembered(job: Job, chunk: list[int]) -> tuple[Memory, Memory]:
+def remembered(job: Job, chunk: list[int]) -> tuple[Memory, Memory]:
     """The destination's run and the source's run of some items."""
     components = {place.component for place in job.places}
     plain = [name for name in components if name not in ("resid_pre", "resid_post")]
@@ -189,7 +218,7 @@ def _remembered(job: Job, chunk: list[int]) -> tuple[Memory, Memory]:
     )
 
 
-def _ends_of(job: Job, memory: Memory) -> Ends:
+def ends_of(job: Job, memory: Memory) -> Ends:
     """What outcomes are read from in an unpatched run."""
     layers = {None: memory.final, **{layer: memory.resid_pre(layer) for layer in job.recorded}}
     if not job.whole:
@@ -199,7 +228,7 @@ def _ends_of(job: Job, memory: Memory) -> Ends:
     return Ends(layers.pop(None), layers)
 
 
-def _joined(parts: list[Ends], chunks: list[list[int]]) -> Ends:
+def joined(parts: Sequence[Ends], chunks: Sequence[list[int]]) -> Ends:
     """Of all items, in their own order."""
     order = torch.tensor([i for chunk in chunks for i in chunk], device=parts[0].final.device).argsort()
 
@@ -211,7 +240,7 @@ def _joined(parts: list[Ends], chunks: list[list[int]]) -> Ends:
     return Ends(join([part.final for part in parts]), recorded)
 
 
-def _chunks(job: Job) -> Iterator[list[int]]:
+def chunks_of(job: Job) -> Iterator[list[int]]:
     """Items whose remembered runs fit into the memory, of like length."""
     pairing, cfg = job.pairing, job.model.cfg
     size = torch.finfo(cfg.dtype).bits // 8

@@ -79,7 +79,7 @@ def n_heads_of(model: "HookedTransformer", component: str) -> int:
     return shared or model.cfg.n_heads
 
 
-def check_components(components: Sequence[str]) -> None:
+def check_components(components: Sequence[str], *, mixed: bool) -> None:
     """Refuse components that there are not, or that no one grid can hold.
 
     Raises:
@@ -93,7 +93,7 @@ def check_components(components: Sequence[str]) -> None:
         if list(components).count(name) > 1:
             raise InputError(f"component {name!r} is named twice")
     kinds = {name in BY_HEAD for name in components}
-    if len(kinds) > 1:
+    if len(kinds) > 1 and not mixed:
         raise InputError(
             f"sites: {', '.join(components)} do not share the axis head; sweep those with heads by themselves"
         )

@@ -26,7 +26,7 @@ class Outcome:
     baseline: bool = False
     """Whether it is given the logits of the unpatched destination run."""
 
-    def __call__(self, logits: Tensor, activations: dict[tuple[str, int], Tensor], baseline: Tensor) -> Tensor:
+    def __call__(self, logits: Tensor, activations: dict[tuple[str, int], Tensor], baseline: Tensor) -> object:
         """Only what was asked for is handed on."""
         more = ({"activations": activations} if self.sites else {}) | ({"baseline": baseline} if self.baseline else {})
         return self.function(logits, **more)
