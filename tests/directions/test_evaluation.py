@@ -209,6 +209,27 @@ def test_the_nested_rows_score_each_fold_at_the_layer_and_method_that_the_others
 
 
 @pytest.mark.usefixtures("one_penalty")
+def test_where_folds_choose_different_layers_each_is_scored_at_its_own(evaluation, heldout):
+    from mechmsc.directions.detection import auroc
+    from mechmsc.directions.splitting import grouped_folds
+
+    activations, statements = planted(80, layers=6, strength=1.0, best=0, seed=13)
+    table = evaluation.evaluate(activations, statements, methods={"mass_mean": mass_mean}, seed=3, **QUICK)
+    labels, groups = statements["label"].to_numpy(copy=True), np.arange(80)
+    folds = grouped_folds(labels, groups, seed=3)
+    examples = heldout.Examples(activations, labels, groups, np.full(80, None), {})
+    best = heldout.validation_areas(mass_mean, examples, folds, seed=3).argmax(axis=1)
+    assert len(set(best)) > 1  # or this test could not tell
+    scores = heldout.cross_validated(mass_mean, examples, folds, seed=3)
+    own = np.array([scores[row, best[folds[row]]] for row in range(80)])
+    expected = auroc(own[:, None], labels, folds=folds)[0, 0]
+    assert cell(table, "mass_mean", "auroc", None, "nested").value == pytest.approx(expected)
+    for layer in set(best):
+        share = cell(table, "mass_mean", "layer_share", layer, "nested").value
+        assert share == pytest.approx((best == layer).mean())
+
+
+@pytest.mark.usefixtures("one_penalty")
 def test_a_method_that_reads_other_activations_is_fitted_on_them_and_scored_on_the_plain_ones(evaluation):
     activations, statements = planted(120, seed=8)
     shapes = []
