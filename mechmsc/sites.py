@@ -16,6 +16,8 @@ The first token of a sequence carries massive activations and is left out of eve
 
 from collections.abc import Collection, Sequence
 from dataclasses import KW_ONLY, dataclass
+from operator import index
+from typing import SupportsIndex
 
 from mechmsc.errors import InputError, nearest
 from mechmsc.transcripts import SPAN_NAMES, Transcript
@@ -106,22 +108,26 @@ class Site:
     component: str
     """A key of `COMPONENTS`."""
     _: KW_ONLY
-    layer: int | range | None = None
+    layer: SupportsIndex | range | None = None
     """One layer, several, or all (None)."""
-    head: int | None = None
+    head: SupportsIndex | None = None
     """A head of a component that has heads; keys and values count their own heads, which query heads share."""
     span: str | None = None
     """A span name, `prompt`, or None for all tokens of the conversation."""
-    round: int | None = None
+    round: SupportsIndex | None = None
     """From 1; None: every round that has the span."""
-    at: str | int | range = "all"
+    at: str | SupportsIndex | range = "all"
     """all | first | last | mean, the index of one token within the span, or a range of them.
 
     An edit at `mean` acts on the mean over the span and shifts every token by the change of the mean.
     """
 
     def __post_init__(self) -> None:
-        """Refuse names that do not exist and combinations without a meaning."""
+        """Refuse names that do not exist and combinations without a meaning; whole numbers of NumPy become ints."""
+        for name in ("layer", "head", "round", "at"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str | range):
+                object.__setattr__(self, name, index(value))
         if self.component not in COMPONENTS:
             raise InputError(f"unknown component {self.component!r} in a site: {nearest(self.component, COMPONENTS)}")
         if self.span is not None and self.span not in (*SPAN_NAMES, PROMPT):
@@ -139,9 +145,9 @@ class Site:
         position: str,
         *,
         component: str = "resid_post",
-        layer: int | range | None = None,
-        head: int | None = None,
-        round: int | None = None,
+        layer: SupportsIndex | range | None = None,
+        head: SupportsIndex | None = None,
+        round: SupportsIndex | None = None,
     ) -> "Site":
         """The site of a named position, one of `POSITIONS`.
 

@@ -132,6 +132,15 @@ def test_the_tokens_of_a_response_that_is_still_to_be_drawn_are_open(talk):
     assert Site("z", span="response").tokens(transcript, end_ids) == (ended, range(start, OPEN))
 
 
+def test_whole_numbers_of_numpy_make_the_same_site():
+    import numpy as np
+
+    one, two = np.arange(1, 3)
+    site = Site("z", layer=two, head=one, span="instruction", round=two, at=one)
+    assert site == Site("z", layer=2, head=1, span="instruction", round=2, at=1)
+    assert {type(x) for x in (site.layer, site.head, site.round, site.at)} == {int}
+
+
 def test_a_site_counts_its_layers_and_writes_itself_shortly():
     assert Site("z", layer=3).layers(4) == (3,)
     assert Site("z", layer=range(1, 3)).layers(4) == (1, 2)
