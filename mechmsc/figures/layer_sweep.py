@@ -70,7 +70,7 @@ def draw_layer_sweep(
         if two:
             axes[1].axhline(0.0, color=MUTED, linewidth=0.8, zorder=1)
             _draw_lines(axes[1], held, "selectivity", look, chosen or {})
-            axes[1].set_ylabel("selectivity\n(accuracy \u2212 accuracy on the control task)")
+            axes[1].set_ylabel("selectivity\n(accuracy \u2212 control-task accuracy)")
             axes[1].set_title("more than memory of words", loc="left", color=INK)
         for axis in axes:
             axis.set_xlabel("layer (residual stream after the block)")
