@@ -111,6 +111,7 @@ def draw_concept_layers(
                 concept_label(mine.assign(measure="concept")).replace("activated", "difference in"), fontsize=8
             )
         frame(figure, axes.ravel(), len(tasks), max(2, len(arms)), _map_statement(table, alpha, caption))
+        figure.get_layout_engine().set(w_pad=0.1)  # room for the labels of the colour bars
         figure.draw_without_rendering()
     return figure
 

@@ -178,13 +178,13 @@ def frame(
     names = {BASELINE: "none (baseline)"}
     texts = [names.get(label, label) for label in order]
     per_row = _legend_columns(texts, width)
-    lines = textwrap.wrap(statement, int(width * 17))
+    lines = textwrap.wrap(statement, int(width * 16))
     caption_height = 0.145 * len(lines) + 0.12
     legend_height = 0.2 * -(-len(order) // per_row)
     height = panel_inches[1] * rows + caption_height + legend_height
     figure.set_size_inches(width, height)
     figure.get_layout_engine().set(
-        rect=(0, caption_height / height, 1, 1 - caption_height / height), w_pad=0.06, h_pad=0.06
+        rect=(0, caption_height / height, 1, 1 - caption_height / height), w_pad=0.09, h_pad=0.06
     )
     if order:
         figure.legend([handles[label] for label in order], texts, loc="outside upper center", ncols=per_row)

@@ -1,0 +1,51 @@
+"""Does calibration improve over rounds, beyond what chance would show at the same accuracy?
+
+Liu et al. (arXiv:2510.07290) report that calibration error falls with uncertainty. Here each error is drawn with what
+it would be by chance, and rank calibration with AUROC or a rank correlation beside it.
+
+    python experiments/does_calibration_improve.py runs/demo --out experiments/figures
+
+Cost: seconds, and the clustering of the samples (a minute) where the run was not measured before. Output:
+does_calibration_improve.png and .csv.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import mechmsc as mm
+from mechmsc.figures.calibration import calibration_table, draw_calibration
+from mechmsc.figures.saving import save_figure
+from mechmsc.report import caption
+
+NAME = Path(__file__).stem
+
+
+def compute(run, *, clusterer: str, seed: int):
+    """Calibration errors by task, arm and round with their nulls, and the reliability of the last round."""
+    measured = mm.measure_run(run, clusterer=clusterer, seed=seed)
+    return calibration_table(measured.summaries, measured.measures)
+
+
+def draw(table, *, caption: str):
+    """Panels of errors, reliability and ranking, one line an arm."""
+    return draw_calibration(table, caption=caption)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Compute, draw, save."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", help="run folder")
+    parser.add_argument("--clusterer", default="embedding", help="which samples mean the same: embedding or exact")
+    parser.add_argument("--out", default="experiments/figures", help="folder for the figure and its numbers")
+    parser.add_argument("--seed", type=int, default=0, help="of bootstraps and nulls")
+    parser.add_argument("--format", default="png", help="png, pdf, svg, separated by commas")
+    args = parser.parse_args(argv)
+    run = mm.open_run(args.run)
+    table = compute(run, clusterer=args.clusterer, seed=args.seed)
+    for path in save_figure(draw(table, caption=caption(run)), table, args.out, NAME, formats=args.format.split(",")):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

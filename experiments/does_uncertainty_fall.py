@@ -1,0 +1,50 @@
+"""Does uncertainty fall over rounds of self-correction, and does it depend on what the instruction asks for?
+
+The question of Figure 5 of Liu et al. (arXiv:2510.07290), with a neutral arm, a baseline, intervals, and for questions
+with options the part of the entropy that is not due to their order.
+
+    python experiments/does_uncertainty_fall.py runs/demo --out experiments/figures
+
+Cost: seconds, and the clustering of the samples (a minute) where the run was not measured before. Output:
+does_uncertainty_fall.png and .csv.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import mechmsc as mm
+from mechmsc.figures.saving import save_figure
+from mechmsc.figures.uncertainty import draw_uncertainty, uncertainty_table
+from mechmsc.report import caption
+
+NAME = Path(__file__).stem
+
+
+def compute(run, *, clusterer: str, seed: int):
+    """Mean uncertainty by task, dimension, arm and round, with its cluster-bootstrap interval over items."""
+    return uncertainty_table(mm.measure_run(run, clusterer=clusterer, seed=seed).summaries)
+
+
+def draw(table, *, caption: str):
+    """One panel a task or dimension, one line an arm."""
+    return draw_uncertainty(table, caption=caption)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Compute, draw, save."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", help="run folder")
+    parser.add_argument("--clusterer", default="embedding", help="which samples mean the same: embedding or exact")
+    parser.add_argument("--out", default="experiments/figures", help="folder for the figure and its numbers")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    parser.add_argument("--format", default="png", help="png, pdf, svg, separated by commas")
+    args = parser.parse_args(argv)
+    run = mm.open_run(args.run)
+    table = compute(run, clusterer=args.clusterer, seed=args.seed)
+    for path in save_figure(draw(table, caption=caption(run)), table, args.out, NAME, formats=args.format.split(",")):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()
