@@ -1,5 +1,6 @@
-"""The whole way on the embedded model: two tasks, four arms, a figure. Small enough for two cores."""
+"""The whole way on the embedded model: conversations, directions, measures, interventions, figures. For two cores."""
 
+from pathlib import Path
 from typing import Any
 
 from mechmsc.report import make_figures
@@ -13,10 +14,15 @@ SETTINGS: dict[str, Any] = {
     "samples": 3,
     "max_new_tokens": 24,
 }
+CONCEPTS = ("toxicity", "stereotyping")
+STATEMENTS: int | None = None
+"""Statements a concept; None: all inside the package."""
+STEERED: dict[str, Any] = {"rounds": [2], "placebos": 20, "strengths": (-2.0, -1.0, 0.0, 1.0, 2.0)}
+OUTCOMES = ["choice_entropy", "choice_entropy_within"]
 
 
 def run_demo(out: str = "runs/demo", *, device: str = "cpu") -> list[str]:
-    """Run the demo, or what is left of it.
+    """Run the demo, or what is left of it: every step is stored, and done once.
 
     Args:
         out: run folder.
@@ -25,9 +31,30 @@ def run_demo(out: str = "runs/demo", *, device: str = "cpu") -> list[str]:
     Returns:
         The figure files.
     """
+    from mechmsc.causal import store_dose, store_mediation
+    from mechmsc.directions import load_direction
+    from mechmsc.measures import measure_run
     from mechmsc.model import load_model
     from mechmsc.rounds import self_correct
 
+    model = load_model(device=device)
     items = [item for task in TASKS for item in load_items(task, limit=ITEMS)]
-    run = self_correct(load_model(device=device), items, **SETTINGS, out=out)
+    run = self_correct(model, items, **SETTINGS, out=out)
+    files = [_direction(model, concept, Path(out) / "directions") for concept in CONCEPTS]
+    measure_run(run, direction=files)
+    run = measure_run(run)
+    direction = load_direction(files[-1], model=model)
+    store_mediation(model, run, direction, outcome=OUTCOMES, placebos=20)
+    store_dose(model, run, direction, outcome=OUTCOMES, **STEERED)
     return make_figures(run)
+
+
+def _direction(model: Any, concept: str, folder: Path) -> str:
+    """The file of a direction, fitted, tested and drawn if it is not there."""
+    from mechmsc.directions.scripts import store_probe
+    from mechmsc.statements import load_statements
+
+    path = folder / f"{concept}.safetensors"
+    if not path.is_file():
+        store_probe(model, load_statements(concept, limit=STATEMENTS), out=path)
+    return str(path)

@@ -11,6 +11,7 @@ from mechmsc.directions.transfer import transfer_table
 
 if TYPE_CHECKING:
     import pandas
+    from transformer_lens import HookedTransformer
 
 
 def probe_parser(doc: str, *, method: str = "mass_mean,logistic,lda") -> argparse.ArgumentParser:
@@ -77,6 +78,46 @@ def run_probe(concept: str, args: argparse.Namespace) -> "tuple[pandas.DataFrame
         figure = draw_transfer(found, concept=concept, layers=chosen, caption=said)
         paths += save_figure(figure, found, out, f"{concept}_transfer")
     return summary(table, chosen), paths
+
+
+def store_probe(
+    model: "HookedTransformer",
+    statements: "pandas.DataFrame",
+    *,
+    out: str | Path,
+    method: str = "mass_mean",
+    position: str = "last",
+    context: str = "chat",
+    seed: int = 0,
+    progress: bool = True,
+) -> "tuple[pandas.DataFrame, list[Path]]":
+    """One method's direction in a file, and beside it the layer sweep that says whether to believe it.
+
+    Args:
+        model: from `load_model`.
+        statements: from `load_statements`.
+        out: file of the direction, .safetensors; the sweep has the same name and ends in _layer_sweep.png and .csv.
+        method: a key of `METHODS`.
+        position: where statements are read.
+        context: `chat` or `raw`.
+        seed: of folds, fits and nulls.
+        progress: show bars on stderr.
+
+    Returns:
+        The summary of the evaluation, and the files written.
+    """
+    from mechmsc.figures.layer_sweep import draw_layer_sweep
+    from mechmsc.figures.saving import save_figure
+
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    settings = {"position": position, "context": context, "seed": seed, "progress": progress}
+    directions, table, _ = train_probes(model, statements, methods=[method], **settings)
+    directions[method].save(out)
+    chosen = chosen_layers(directions)
+    said = caption(model.mechmsc.identity.name, statements, position, seed)
+    figure = draw_layer_sweep(table, concept=directions[method].concept, chosen=chosen, caption=said)
+    return summary(table, chosen), [out, *save_figure(figure, table, out.parent, f"{out.stem}_layer_sweep")]
 
 
 def caption(model: str, statements: "pandas.DataFrame", position: str, seed: int) -> str:
