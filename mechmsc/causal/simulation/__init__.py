@@ -1,0 +1,7 @@
+"""Does prediction mean causation? The test of the paper, worlds in which the answer is known, and a posterior."""
+
+from mechmsc.causal.simulation.predictive import predictive_test
+from mechmsc.causal.simulation.structural import structural_grid
+from mechmsc.causal.simulation.worlds import Truth, World, draw_world, indirect_effects
+
+__all__ = ["Truth", "World", "draw_world", "indirect_effects", "predictive_test", "structural_grid"]
