@@ -14,7 +14,6 @@ from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mechmsc.chat import ChatFormat
@@ -26,6 +25,7 @@ from mechmsc.positions import Shown, edits_on
 from mechmsc.settings import Settings
 from mechmsc.tasks import TASKS, Item, parse_choice
 from mechmsc.transcripts import Transcript
+from mechmsc.uncertainty import first_token_entropy
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -113,7 +113,7 @@ def hold(
         else:
             decoder.select([i for i, line in enumerate(rows) if line.arm.stance(round) is not None])
             logits = _encode_rest(decoder, chat, active)
-        for line, entropy in zip(active, token_entropies(logits), strict=True):
+        for line, entropy in zip(active, first_token_entropy(logits).tolist(), strict=True):
             line.first_token_entropy = entropy
         rows, now = active, _Now(chat, settings, round, active, decoder, logits)
         (_choose if orders != [()] else _continue)(now, held)
@@ -210,11 +210,6 @@ def option_probabilities(scores: np.ndarray, order: Sequence[int]) -> np.ndarray
     q = np.empty(len(order))
     q[list(order)] = np.exp(scores - np.logaddexp.reduce(scores))
     return q
-
-
-def token_entropies(logits: Tensor) -> list[float]:
-    """Entropy of the next token, -sum p log p in nats, at temperature 1; logits float32 `[line, d_vocab]`."""
-    return torch.special.entr(logits.softmax(dim=1)).sum(dim=1).tolist()
 
 
 def _draw(now: _Now, *, main: Sequence[int]) -> list[list[Drawn]]:
