@@ -314,6 +314,20 @@ def test_a_clamped_span_reads_back_each_items_own_target_and_keeps_its_variation
     assert read == pytest.approx([1.0 / parts(kindness)[2]] * 3, abs=1e-4)
 
 
+def test_a_norm_preserving_add_turns_the_activation_towards_the_concept_and_keeps_its_length(chatty, talks, kindness):
+    u, _, gap = parts(kindness)
+    where = instruction(talks[0], 2)
+    _, clean = hand_edited(chatty, talks[0].ids, [], keep=HOOK)
+    found = []
+    for kept in (True, False):
+        with applied(chatty, add(kindness, strength=2.5, at=SITE, norm_preserving=kept), on=talks[0]):
+            found.append(chatty.run_with_cache(torch.tensor([talks[0].ids]), names_filter=HOOK)[1][HOOK][0])
+    moved = clean[where] + 2.5 * gap * u
+    assert torch.allclose(found[0][where], moved * (clean[where].norm(dim=1) / moved.norm(dim=1))[:, None], atol=1e-4)
+    assert torch.allclose(found[1][where], moved, atol=1e-4)
+    assert not torch.allclose(found[0].norm(dim=1), found[1].norm(dim=1), atol=1e-2)
+
+
 SHAPES = {"resid_pre": 32, "resid_mid": 32, "resid_post": 32, "attn_out": 32, "mlp_out": 32, "ln1_normalized": 32,
           "ln2_normalized": 32, "mlp_pre": 48, "mlp_pre_linear": 48, "mlp_post": 48, "q": 12, "k": 12, "v": 12, "z": 12,
           "rot_q": 12}  # fmt: skip

@@ -98,6 +98,17 @@ def test_choices_without_edits_are_those_of_the_run(chatty, choice_run):
         assert measure(chatty, talks, "choice_entropy", permutations=1) == pytest.approx(once, abs=1e-5)
 
 
+def test_outcomes_of_logits_are_those_of_canonical_order_whatever_else_is_measured(chatty, choice_run, kindness):
+    talks, at = talks_of(choice_run, 2), Site.named("prompt_end", layer=2, round=2)
+    rest = ["first_token_entropy", "kl", "concept"]
+    with applied(chatty, add(kindness, strength=5.0, at=SITE)):
+        beside = measure(chatty, talks, ["choice_entropy", *rest], direction=kindness, at=at)
+        alone = measure(chatty, talks, rest, direction=kindness, at=at)
+    for name in rest:
+        assert beside[name] == pytest.approx(alone[name], abs=1e-5)
+    assert beside["kl"].min() > 1e-4
+
+
 def test_a_choice_under_an_edit_is_edited_in_every_order_of_the_options(chatty, choice_run, kindness):
     talks, u = talks_of(choice_run, 2)[:2], kindness.vectors[LAYER] / kindness.vectors[LAYER].norm()
     site = Site("resid_post", layer=LAYER, span="question", round=1)
