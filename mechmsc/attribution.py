@@ -9,7 +9,7 @@ the source's embeddings (integrated gradients by the midpoint rule; Hanna et al.
 rank correlation with exact patches of a random subset stands in the result.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ def attribution_patch(
     destination: Any,
     *,
     sites: "str | Site | Sequence[str | Site]" = COMPONENTS,
-    outcome: "Callable[..., Tensor] | Outcome",
+    outcome: "Callable[..., Tensor] | Outcome | Mapping[str, Any]",
     steps: int | None = None,
     layers: Sequence[int] | None = None,
     positions: Sequence[int] | None = None,

@@ -32,6 +32,7 @@ def unembed_last(model: "HookedTransformer", residual: Tensor) -> Tensor:
 
 def unembed(model: "HookedTransformer", residual: Tensor) -> Tensor:
     """Logits of every position, float32 `[row, token, d_vocab]`, with gradients; as `forward` computes them."""
-    logits = model.unembed(model.ln_final(residual))
+    normed = residual if model.cfg.normalization_type is None else model.ln_final(residual)
+    logits = model.unembed(normed)
     cap = model.cfg.output_logits_soft_cap
     return (cap * torch.tanh(logits / cap) if cap > 0 else logits).float()
