@@ -44,7 +44,7 @@ def attribution_patch(
     destination: Any,
     *,
     sites: "str | Site | Sequence[str | Site]" = COMPONENTS,
-    outcome: "Callable[..., Tensor] | Outcome | Mapping[str, Any]",
+    outcome: "str | Callable[..., Tensor] | Outcome | Mapping[str, Any]",
     steps: int | None = None,
     layers: Sequence[int] | None = None,
     positions: Sequence[int] | None = None,

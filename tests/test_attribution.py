@@ -69,6 +69,7 @@ def test_attribution_equals_exact_patching_where_the_outcome_is_linear(linear_mo
 
 def test_where_it_is_not_linear_the_guess_differs_and_more_steps_come_nearer_for_a_whole_embedding(linear_model):
     source, destination = pairs(2)
+    source[:, -1] = 5  # the query that is read
     where = {"sites": ["resid_pre", "q"], "outcome": two_logits, "check": 0}
     guess = attribution_patch(linear_model, source, destination, **where)
     exact = patch_grid(linear_model, source, destination, sites="q", outcome=two_logits)

@@ -204,6 +204,15 @@ def test_running_out_of_memory_halves_the_batch_and_gives_the_same_numbers(model
         patch_grid(model, source, destination, outcome=two_logits)
 
 
+def test_outcomes_without_labels_have_names(model_of):
+    model, (source, destination) = model_of("llama"), pairs(1)
+    grid = patch_grid(model, source, destination, layers=[1], outcome={"kl": "kl", "entropy": "first_token_entropy"})
+    p = unpatched_logits(model, destination[0].tolist())[-1].softmax(-1)
+    assert float(grid.destination[0, 1]) == pytest.approx(float(-(p * p.log()).sum()), abs=1e-4)
+    assert float(abs(grid.destination[0, 0])) < 1e-6 and float(grid.sel(outcome="kl").max()) > 1e-3
+    assert patch_grid(model, source, destination, layers=[1], outcome="kl").attrs["outcome"] == "kl"
+
+
 def keeping(kept, key, value, hook):  # noqa: ARG001 - a hook's
     kept[key] = value.clone()
 
@@ -308,7 +317,9 @@ def test_what_cannot_be_swept_is_refused_in_one_line(model_of):
     refuse("do not share the axis head", sites=["resid_pre", "z"])
     refuse("expected one number an item, shape .2,.; got shape .2, 1.", outcome=lambda logits: logits[:, :, 3])
     refuse("expected one number an item, .*got float", outcome=lambda _: 3.0)
-    refuse("expected a function of logits", outcome="entropy")
+    refuse("unknown outcome 'entropy': did you mean choice_entropy", outcome="entropy")
+    refuse("'choice_entropy' needs labels", outcome="choice_entropy")
+    refuse("expected a function of logits or a dict of named functions, got 3", outcome={"a": two_logits, "b": 3})
     refuse("did you mean denoise", direction="denoised")
     refuse("expected a number above 0", max_memory_gib=0)
     refuse("allow more", max_memory_gib=1e-6)

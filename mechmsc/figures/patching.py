@@ -222,7 +222,7 @@ def _shown(text: str) -> str:
 
 def _statement(effect: "xarray.Dataset", value: str, unit: str) -> str:
     """What the map shows, in words."""
-    n = effect.attrs.get("n_items", int(effect["n"].max()) if "n" in effect else 1)
+    n = int(effect.attrs.get("n_items", effect["n"].max() if "n" in effect else 1))
     kind = "First-order estimate" if effect.attrs.get("kind") == "attribution" else "Mean effect"
     share = (
         ", divided by the mean of source minus destination (1 = reaches the source)" if value == "normalised" else ""

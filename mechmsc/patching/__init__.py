@@ -13,6 +13,7 @@ destination.
 
 from mechmsc.patching.effects import patching_effect
 from mechmsc.patching.patch import patch_grid
+from mechmsc.patching.runs import patch_run
 from mechmsc.patching.wanted import outcome
 
-__all__ = ["outcome", "patch_grid", "patching_effect"]
+__all__ = ["outcome", "patch_grid", "patch_run", "patching_effect"]

@@ -32,7 +32,7 @@ def patch_grid(
     destination: Any,
     *,
     sites: "str | Site | Sequence[str | Site]" = "resid_pre",
-    outcome: "Callable[..., Tensor] | Outcome | Mapping[str, Callable[..., Tensor]]",
+    outcome: "str | Callable[..., Tensor] | Outcome | Mapping[str, Any]",
     layers: Sequence[int] | None = None,
     positions: Sequence[int] | None = None,
     span: str | None = None,
@@ -56,7 +56,7 @@ def patch_grid(
             q, k, v (both before rotation), pattern (the row of the patched token). Or `Site`s, which also say layers,
             head and tokens.
         outcome: logits at the last position `[item, 1, d_vocab]` (float32) -> one number an item; `outcome(...)` for
-            one that needs more; several in a dict.
+            one that needs more; a name of `outcomes.OUTCOMES` that needs no labels; several in a dict.
         layers: of the model; None: all.
         positions: tokens to patch, for token ids; None: all.
         span: tokens to patch, for transcripts: a span name or "prompt"; None: all tokens.

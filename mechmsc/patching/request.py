@@ -9,7 +9,7 @@ from mechmsc.errors import InputError
 from mechmsc.model.partial import check_partial
 from mechmsc.patching.alignment import Rounds, pair_ids, pair_transcripts
 from mechmsc.patching.places import BY_HEAD, Pairing, Place, check_components, check_range
-from mechmsc.patching.tokens import end_ids_of
+from mechmsc.positions import end_ids
 from mechmsc.sites import Site
 from mechmsc.transcripts import Transcript
 
@@ -93,7 +93,7 @@ def read_request(
         raise InputError("positions are for token ids; with transcripts give span, round and at")
     else:
         where = {name: asked[name] for name in ("span", "round", "align", "at")}
-        pairing = pair_transcripts(*texts, **where, end_ids=end_ids_of(model))
+        pairing = pair_transcripts(*texts, **where, end_ids=end_ids(model))
     _check_tokens(model, pairing, asked["components"])
     heads, shared = _heads(model, asked["components"], asked["head"])
     pairing = pairing.together() if together else pairing

@@ -10,15 +10,6 @@ if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
 
-def end_ids_of(model: "HookedTransformer") -> set[int]:
-    """Ids that end a turn, as far as tokenizer and generation config know."""
-    loaded = getattr(model, "mechmsc", None)
-    config = getattr(getattr(loaded, "hf", None), "generation_config", None)
-    eos = getattr(config, "eos_token_id", None)
-    found = set(eos) if isinstance(eos, list | tuple) else {eos}
-    return {one for one in (*found, getattr(model.tokenizer, "eos_token_id", None)) if one is not None}
-
-
 def token_text(tokenizer: Any, token: int) -> str:
     """One token as readable text; its number where there is no tokenizer."""
     if tokenizer is None:

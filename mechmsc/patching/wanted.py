@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from mechmsc.errors import InputError
-from mechmsc.outcomes import one_number_an_item
+from mechmsc.outcomes import named_outcome, one_number_an_item
 
 RECORDED = ("resid_pre", "resid_post")
 """Components that an outcome can read at a site."""
@@ -65,12 +65,13 @@ def outcome(
 
 
 def outcomes_of(outcome: object) -> dict[str, Outcome]:
-    """Outcomes by name; a single function is named by itself.
+    """Outcomes by name; a single function is named by itself. A text is a name of `outcomes.OUTCOMES`.
 
     Raises:
-        InputError: neither a function nor a dict of functions.
+        InputError: neither a function nor a dict of functions, or a name that is unknown or needs labels.
     """
     many = outcome if isinstance(outcome, Mapping) else {_name(outcome): outcome}
+    many = {name: _named(one) if isinstance(one, str) else one for name, one in many.items()}
     wrong = next((one for one in many.values() if not callable(one)), None)
     if wrong is not None or not many:
         got = repr(wrong) if many else "none"
@@ -87,7 +88,15 @@ def checked(values: object, n_items: int, name: str) -> list[float]:
     return one_number_an_item(values, n_items, name).detach().double().cpu().tolist()
 
 
+def _named(name: str) -> Outcome:
+    if name == "kl":
+        return Outcome(lambda logits, baseline: named_outcome("kl", clean=baseline)(logits), baseline=True)
+    return Outcome(named_outcome(name))
+
+
 def _name(outcome: object) -> str:
+    if isinstance(outcome, str):
+        return outcome
     function = outcome.function if isinstance(outcome, Outcome) else outcome
     function = getattr(function, "func", function)  # of a partial
     name = getattr(function, "__name__", "outcome")
