@@ -54,7 +54,7 @@ def attribution_patch(
     together: bool = False,
     check: int = 40,
     seed: int = 0,
-    max_memory_gib: float = 4.0,
+    max_memory_gib: float | int = 4.0,
 ) -> "xarray.Dataset":
     """The approximate effect of every patch, all components at once.
 

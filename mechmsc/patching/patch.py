@@ -40,7 +40,7 @@ def patch_grid(
     align: str | None = None,
     together: bool = False,
     direction: str = "denoise",
-    max_memory_gib: float = 4.0,
+    max_memory_gib: float | int = 4.0,
 ) -> "xarray.DataArray":
     """Patch every layer x (head) x token of the source run into the destination run, and read the outcome each time.
 

@@ -46,7 +46,7 @@ def patch_run(
     limit: int | None = None,
     direction: str = "denoise",
     correction: str = "max_statistic",
-    max_memory_gib: float = 4.0,
+    max_memory_gib: float | int = 4.0,
     seed: int = 0,
     name: str = "patch",
 ) -> "xarray.Dataset":
