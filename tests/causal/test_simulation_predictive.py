@@ -126,11 +126,11 @@ def test_a_text_that_moves_both_makes_the_test_pass_until_it_is_measured(predict
 
 @pytest.mark.parametrize(("world", "predictor"), [({"drift": 0.5}, "concept"), ({"length": 0.7}, "all")])
 def test_the_permutation_rejects_no_more_than_it_says(predictive_test, world, predictor):
-    trials, options = 150, {"n_perm": 39, "n_boot": 1, "repeats": 1, "folds": 3}
+    trials, options = 100, {"n_perm": 19, "n_boot": 1, "repeats": 1, "folds": 2}
     p = np.array(
         [
             [of(found, predictor, measure)["p"] for measure in ("accuracy", "auroc")]
-            for found in (predictive_test(made(900 + k, n=20, rounds=3, **world), **options) for k in range(trials))
+            for found in (predictive_test(made(900 + k, n=16, rounds=3, **world), **options) for k in range(trials))
         ]
     )
     for rejected in (p <= 0.05).sum(axis=0):

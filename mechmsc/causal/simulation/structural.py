@@ -40,7 +40,7 @@ ALONE = 500
 
 def structural_grid(
     *,
-    betas: Sequence[float] = (0.0, -0.1, -0.2, -0.4),
+    betas: Sequence[float] = (0.0, -0.05, -0.1, -0.2, -0.4),
     gammas: Sequence[float] = (0.0, 0.5, 1.0),
     n_items: Sequence[int] = (60,),
     datasets: int = 200,
