@@ -141,7 +141,14 @@ def _panels(rows: "pandas.DataFrame", title: str) -> list[Panel]:
             label = f"AUROC of {name}\nfor wrong answers"
             panels.append(Panel(of["auroc"], title, label, within_one=True, more=_level(0.5)))
         elif "spearman" in of:
-            panels.append(Panel(of["spearman"], title, f"rank correlation of {name}\nwith the score", more=_level(0.0)))
+            panels.append(
+                Panel(
+                    of["spearman"],
+                    title,
+                    f"rank correlation of {name}\nwith how good the response is",
+                    more=_level(0.0),
+                )
+            )
     return panels
 
 
