@@ -140,7 +140,7 @@ def _check_tokens(model: "HookedTransformer", pairing: Pairing, components: Sequ
                 raise InputError(f"{name}: {len(ids)} tokens are more than the model's context of {model.cfg.n_ctx}")
             if not all(0 <= token < model.cfg.d_vocab for token in ids):
                 raise InputError(
-                    f"{name}: token ids lie from 0 to {model.cfg.d_vocab - 1}; are these of another model?"
+                    f"{name}: expected token ids from 0 to {model.cfg.d_vocab - 1}; are these another model's?"
                 )
     lengths = [[len(ids) for ids in many] for many in (pairing.source_ids, pairing.destination_ids)]
     if "pattern" in components and (lengths[0] != lengths[1] or pairing.source != pairing.destination):
