@@ -8,7 +8,8 @@ from mechmsc.directions.fits.training import Column, check_training, layer_chunk
 from mechmsc.errors import InputError
 
 RESTARTS = 10
-STEPS = 150
+STEPS = 80
+"""No more: with more features than statements constrain, the loss falls on to 0 along ever longer weights."""
 RATE = 0.02
 DECAY = 0.01
 """Weight decay, decoupled (AdamW)."""
@@ -70,7 +71,7 @@ def normalised_sides(
     activations: Float[Tensor, "statement side layer d_model"],
 ) -> tuple[Float[Tensor, "layer side statement d_model"], Float[Tensor, "layer d_model"]]:
     """Both sides as z, and sd; a feature that never varies is divided by 1."""
-    rows = activations.permute(2, 1, 0, 3)
+    rows = activations.permute(2, 1, 0, 3).contiguous()
     mean = rows.mean(2, keepdim=True)
     centred = rows - mean
     deviation = centred.square().mean((1, 2)).sqrt()

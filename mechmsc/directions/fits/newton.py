@@ -15,9 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mechmsc.directions.fits.training import precise
+
 CG_STEPS = 100
 NEWTON_STEPS = 50
 HALVINGS = 12
+EXACT_STEPS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,15 +141,20 @@ def newton_step(problem: Problem, point: Point, *, accuracy: float) -> tuple[Poi
     p = torch.sigmoid(m)
     curvature = problem.weights * p * (1 - p)
     slope = gradient(problem, point, m)
+    step = _searched(problem, slope, curvature, accuracy)
+    length = _length(problem, point, step, m)
+    return point.plus(step, length), -slope.dot(step) / 2
+
+
+def _searched(problem: Problem, slope: Point, curvature: Tensor, accuracy: float) -> Point:
+    """The Newton step, up to `accuracy` of the gradient's size."""
     search = begin_search(problem, slope, curvature)
     goal = search.size * accuracy**2
     for _ in range(CG_STEPS):
         search = search_step(problem, search, curvature)
         if (search.size <= goal).all():
             break
-    decrement = -slope.dot(search.step)
-    length = _length(problem, point, search.step, m)
-    return point.plus(search.step, length), decrement / 2
+    return search.step
 
 
 def _length(problem: Problem, point: Point, step: Point, m: Tensor) -> Float[Tensor, "layer problem"]:
@@ -163,24 +171,43 @@ def _length(problem: Problem, point: Point, step: Point, m: Tensor) -> Float[Ten
     return length
 
 
-def solve(problem: Problem, point: Point | None = None, *, tolerance: float, accuracy: float) -> Point:
-    """Newton steps until no problem is further than `tolerance` times its weight above its minimum.
+def solve(problem: Problem, *, tolerance: float, accuracy: float) -> Point:
+    """Newton steps, from 0, until no problem is further than `tolerance` times its weight above its minimum.
+
+    Problems that are finished at every layer are taken out: strong penalties are met in a few steps, weak ones not.
 
     Args:
         problem: the problem.
-        point: where to begin, e.g. the solution at a stronger penalty; None: 0.
-        tolerance: in nats a statement; the last step is taken from there, so that the result is far closer.
-        accuracy: of the inner systems.
+        tolerance: in nats a statement; the last step is taken from there, so that the result is closer.
+        accuracy: of the inner systems, as in `newton_step`.
     """
-    point = Point.zero(problem) if point is None else point
-    enough = tolerance * problem.weights.sum(-1)
+    found, open_ = Point.zero(problem), torch.arange(problem.penalty.shape[1], device=problem.penalty.device)
+    left, point = problem, found
     for _ in range(NEWTON_STEPS):
-        point, above = newton_step(problem, point, accuracy=accuracy)
-        if (above <= enough).all():
+        enough = tolerance * left.weights.sum(-1)
+        point, above = newton_step(left, point, accuracy=accuracy)
+        going = ~(above <= enough).all(0)
+        found.w[:, open_], found.b[:, open_] = point.w, point.b
+        if not going.any():
             break
-    return point
+        open_ = open_[going]
+        left = replace(left, weights=left.weights[going], penalty=left.penalty[:, going])
+        point = Point(point.w[:, going], point.b[:, going])
+    return found
 
 
-def with_penalty(problem: Problem, penalty: Float[Tensor, "layer problem"]) -> Problem:
-    """The same problem under another penalty."""
-    return replace(problem, penalty=penalty)
+def refined(problem: Problem, point: Point, *, accuracy: float) -> Point:
+    """A solution freed of what float32 added up: two more Newton steps whose gradients are summed in float64.
+
+    Under a weak penalty classes may be separable, and decision values then hang on the last digits of the gradient.
+    """
+    exact = replace(
+        problem, features=precise(problem.features), weights=precise(problem.weights), penalty=precise(problem.penalty)
+    )
+    dtype, point = point.w.dtype, Point(precise(point.w), precise(point.b))
+    for _ in range(EXACT_STEPS):
+        m = margins(exact, point)
+        slope, p = gradient(exact, point, m), torch.sigmoid(m).to(dtype)
+        step = _searched(problem, Point(slope.w.to(dtype), slope.b.to(dtype)), problem.weights * p * (1 - p), accuracy)
+        point = Point(point.w + step.w, point.b + step.b)
+    return Point(point.w.to(dtype), point.b.to(dtype))

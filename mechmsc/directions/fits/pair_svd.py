@@ -42,7 +42,7 @@ def fit_pair_svd(
 
 def first_singular(differences: Float[Tensor, "pair layer d_model"]) -> Float[Tensor, "layer d_model"]:
     """First right singular vector of each layer, by the smaller of the two Gram matrices; along the mean difference."""
-    rows = differences.transpose(0, 1)
+    rows = differences.transpose(0, 1).contiguous()
     wide = precise(rows)
     if rows.shape[1] < rows.shape[2]:
         _, vectors = torch.linalg.eigh(wide @ wide.mT)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mechmsc.errors import InputError
 
-CHUNK_BYTES = {"cpu": 2**22, "meta": 2**62}
-"""Activations that a fit works on at a time, by device; a cache holds them on a CPU, elsewhere `LARGE_CHUNK` does."""
+CHUNK_BYTES = {"cpu": 2**24, "meta": 2**62}
+"""Activations that a fit works on at a time, by device; caches like small ones on a CPU, others take `LARGE_CHUNK`."""
 LARGE_CHUNK = 2**28
 
 Column = Sequence[Any] | np.ndarray
@@ -101,7 +101,7 @@ def standardised(
 
     A feature that never varies is divided by 1.
     """
-    rows = activations.transpose(0, 1)
+    rows = activations.transpose(0, 1).contiguous()  # every product after this runs along memory
     mean = rows.mean(1, keepdim=True)
     centred = rows - mean
     deviation = centred.square().mean(1, keepdim=True).sqrt()
