@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ESTIMATORS = {
     "interventional": ("intervention (clamp)", Look("#0072B2", "o")),
     "observational": ("observation (regression)", Look("#D55E00", "s")),
-    "adjusted": ("the same, confounder known", Look("#009E73", "^")),
+    "adjusted": ("regression, confounder known", Look("#009E73", "^")),
 }
 PREDICTORS = {
     "concept": ("predicted by the concept", Look("#CC79A7", "D")),
@@ -108,7 +108,7 @@ def _structural_column(axes: np.ndarray, rows: "pandas.DataFrame", *, first: boo
         if first:
             axis.set_ylabel(label)
         axis.set_xlim(betas[0] - 0.45 * gap, betas[-1] + 0.45 * gap)
-        axis.set_xticks(betas, [f"{beta:g}" for beta in betas])
+        axis.set_xticks(betas, _labels(betas))
     truth = rows[rows["quantity"] == "truth"].drop_duplicates("beta").sort_values("beta")
     axes[1].plot(truth["beta"], truth["value"], color=INK, linestyle=":", linewidth=1.4, label="true effect", zorder=5)
     axes[0].set_ylim(0.4, 1.02)
@@ -116,6 +116,16 @@ def _structural_column(axes: np.ndarray, rows: "pandas.DataFrame", *, first: boo
     for axis, nominal in ((axes[2], level), (axes[3], 1 - level)):
         axis.axhline(nominal, color=INK, linestyle=":", linewidth=1.0, zorder=2)
         axis.set_ylim(-0.05, 1.05)
+
+
+def _labels(ticks: np.ndarray) -> list[str]:
+    """Rising ticks as text, from the last on, empty where the text would run into the next."""
+    texts, room = [], np.inf
+    for tick in ticks[::-1]:
+        fits = room - tick >= 0.2 * np.ptp(ticks)
+        texts.append(f"{tick:g}".replace("-", "\u2212") if fits else "")
+        room = tick if fits else room
+    return texts[::-1]
 
 
 def _structural_statement(rows: "pandas.DataFrame", caption: str | None) -> str:
