@@ -12,6 +12,7 @@ _HOMES = {
     "Estimate": "mechmsc.estimate",
     "FetchError": "mechmsc.errors",
     "InputError": "mechmsc.errors",
+    "Intervention": "mechmsc.interventions",
     "Item": "mechmsc.tasks",
     "MechmscError": "mechmsc.errors",
     "Run": "mechmsc.runs",

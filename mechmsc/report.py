@@ -146,6 +146,27 @@ def _mediation(run: Run) -> Drawn:
     return drawn, table
 
 
+def _patch(run: Run) -> Drawn:
+    from mechmsc.patching.runs import patch_figure
+
+    _effect(run, "patch", "mechmsc patch")
+    return patch_figure(run, caption=caption(run))
+
+
+def _predictive(run: Run) -> Drawn:
+    from mechmsc.figures.simulation import draw_predictive
+
+    table, _ = _effect(run, "predictive", "mechmsc simulate")
+    return draw_predictive(table, caption=caption(run)), table
+
+
+def _posterior(run: Run) -> Drawn:
+    from mechmsc.figures.simulation import draw_posterior
+
+    curves, fit = (_effect(run, name, "mechmsc simulate")[0] for name in ("posterior_curves", "posterior"))
+    return draw_posterior(curves, fit, caption=caption(run)), curves
+
+
 def _effect(run: Run, name: str, command: str):  # noqa: ANN202 - a Dataset and its settings
     if name not in effect_names(run.folder):
         raise InputError(f"{run.path} has no {name} effect yet: run {command} {run.path}")
@@ -159,7 +180,10 @@ FIGURES: "dict[str, Callable[[Run], tuple[matplotlib.figure.Figure, pandas.DataF
     "uncertainty": _uncertainty,
     "calibration": _calibration,
     "convergence": _convergence,
+    "patch": _patch,
     "dose": _dose,
     "mediation": _mediation,
+    "predictive": _predictive,
+    "posterior": _posterior,
 }
 """Name on the command line -> the figure of a run and its numbers."""

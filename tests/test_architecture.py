@@ -56,7 +56,7 @@ LEVELS = {
 """Room -> level (design): a module imports from its own level or lower ones, never in a cycle."""
 
 LIGHT = (
-    *("mechmsc", "mechmsc.cli", "mechmsc.settings", "mechmsc.sites"),
+    *("mechmsc", "mechmsc.cli", "mechmsc.settings", "mechmsc.sites", "mechmsc.uncertainty"),
     *("mechmsc.instructions", "mechmsc.tasks", "mechmsc.statements"),
 )
 HEAVY = ("torch", "transformers", "transformer_lens", "pandas", "xarray", "matplotlib", "sklearn", "scipy")

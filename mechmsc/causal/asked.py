@@ -15,6 +15,7 @@ from mechmsc.runs import Run
 from mechmsc.sites import Site
 
 if TYPE_CHECKING:
+    import xarray
     from transformer_lens import HookedTransformer
 
 MEDIATORS = ("concept", "activation")
@@ -107,3 +108,9 @@ def batches_of(
         size = max(1, batch_size // max(1, permutations or options))
         for start in range(0, len(members), size):
             yield members[start : start + size]
+
+
+def rows_of(found: "xarray.Dataset", pairs: Sequence[Pair]) -> tuple[list[int], int]:
+    """Where the pairs of a batch, all of one round, are on the axes item and round."""
+    items = found.indexes["item"].get_indexer([pair.item.item_id for pair in pairs])
+    return items.tolist(), found.indexes["round"].get_loc(pairs[0].round)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mechmsc.causal.asked import bands_of, batches_of, check_mediator, site_of, warn_of_few
+from mechmsc.causal.asked import bands_of, batches_of, check_mediator, rows_of, site_of, warn_of_few
 from mechmsc.causal.histories import Pair, check_run, conversations_of
 from mechmsc.causal.outcomes import GUARDS, OF_CHOICES, SAMPLED, Sampling, check_outcomes, evaluate, outcomes_named
 from mechmsc.causal.placebos import random_directions
@@ -182,15 +182,10 @@ class _Steered:
         self, found: "xarray.Dataset", pairs: Sequence[Pair], values: Mapping[str, Any], place: int, placebo: int | None
     ) -> None:
         variable = found["response" if placebo is None else "placebo_response"]
+        which = () if placebo is None else (placebo,)
         for outcome, numbers in values.items():
-            for pair, number in zip(pairs, numbers, strict=True):
-                at = {
-                    "item": found.indexes["item"].get_loc(pair.item.item_id),
-                    "round": found.indexes["round"].get_loc(pair.round),
-                    "strength": place,
-                    "outcome": found.indexes["outcome"].get_loc(outcome),
-                }
-                variable[at if placebo is None else at | {"placebo": placebo}] = number
+            at = (*rows_of(found, pairs), place, *which, found.indexes["outcome"].get_loc(outcome))
+            variable.values[at] = numbers
 
 
 def _empty(pairs: Sequence[Pair], wanted: Mapping[str, Any], strengths: list[float], placebos: int) -> "xarray.Dataset":

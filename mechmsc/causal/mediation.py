@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mechmsc.causal.asked import band_name, bands_of, batches_of, check_mediator, site_of, warn_of_few
+from mechmsc.causal.asked import band_name, bands_of, batches_of, check_mediator, rows_of, site_of, warn_of_few
 from mechmsc.causal.histories import Pair, pairs_of
 from mechmsc.causal.outcomes import OF_CHOICES, Sampling, check_outcomes, evaluate, outcomes_named
 from mechmsc.causal.placebos import random_directions
@@ -151,14 +151,14 @@ class _Worlds:
             decoder, logits = crossed_worlds(batch, band, self.mediators[0], *z[0])
             self._count(batch, both=True)
             indirect, direct = self._outcomes(decoder, logits, pairs, labels, batch, sides=2)
-            self._put(found, pairs, {"indirect_world": indirect, "direct_world": direct}, layer=place)
+            self._put(found, pairs, {"indirect_world": indirect, "direct_world": direct}, layer=(place,))
             if self.mediators[0] is not None:
                 self._put_concept(found, pairs, batch, band, z[0], place)
             for number, (mediator, values) in enumerate(zip(self.mediators[1:], z[1:], strict=True)):
                 decoder, logits = crossed_worlds(batch, band, mediator, *values, both=False)
                 self._count(batch, both=False)
                 (placebo,) = self._outcomes(decoder, logits, pairs, labels, batch, sides=1)
-                self._put(found, pairs, {"placebo_world": placebo}, layer=place, placebo=number)
+                self._put(found, pairs, {"placebo_world": placebo}, layer=(place,), placebo=(number,))
 
     def _outcomes(
         self, decoder: Any, logits: Any, pairs: Sequence[Pair], labels: Any, batch: Ready, *, sides: int
@@ -185,19 +185,19 @@ class _Worlds:
         self.tokens_without_sharing += sum(map(len, rows))
 
     def _put(
-        self, found: "xarray.Dataset", pairs: Sequence[Pair], values: Mapping[str, dict[str, Any]], **where: int
+        self,
+        found: "xarray.Dataset",
+        pairs: Sequence[Pair],
+        values: Mapping[str, dict[str, Any]],
+        *,
+        layer: tuple[int, ...] = (),
+        placebo: tuple[int, ...] = (),
     ) -> None:
         """Store values[variable][outcome][pair]."""
         for variable, by_outcome in values.items():
-            array = found[variable]
             for outcome, numbers in by_outcome.items():
-                for pair, number in zip(pairs, numbers, strict=True):
-                    place = {
-                        "item": found.indexes["item"].get_loc(pair.item.item_id),
-                        "round": found.indexes["round"].get_loc(pair.round),
-                        "outcome": found.indexes["outcome"].get_loc(outcome),
-                    }
-                    array[place | where] = number
+                at = (*rows_of(found, pairs), *placebo, found.indexes["outcome"].get_loc(outcome), *layer)
+                found[variable].values[at] = numbers
 
     def _put_concept(
         self,
@@ -213,9 +213,7 @@ class _Worlds:
             gaps = [direction.gaps[direction.row(layer)].item() for layer in band]
             scores = np.array([[v.item() for v in values[layer]] for layer in band]) / np.array(gaps)[:, None]
             means = scores.mean(0).reshape(len(pairs), len(batch.orders)).mean(1)
-            for pair, mean in zip(pairs, means, strict=True):
-                at = (found.indexes["item"].get_loc(pair.item.item_id), found.indexes["round"].get_loc(pair.round))
-                found[variable][(*at, place)] = mean
+            found[variable].values[(*rows_of(found, pairs), place)] = means
 
 
 def _parts(n: int, sides: int) -> list[slice]:

@@ -1,4 +1,4 @@
-"""Commands that intervene: dose, mediate."""
+"""Commands that ask for causes: patch, dose, mediate, simulate."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -66,6 +66,81 @@ def mediate(
     _analyse("store_mediation", run, direction, outcome, layers, rounds, samples, name, model, device, options)
 
 
+def patch(
+    run: Annotated[str, typer.Argument(help="Run folder.")],
+    source_arm: Annotated[str, typer.Option("--from", help="Arm whose activations are taken.")],
+    destination_arm: Annotated[str, typer.Option("--to", help="Arm whose conversations they are written into.")],
+    round: Annotated[int, typer.Option(help="Round whose prompt is patched, from 1.")] = 1,
+    component: Annotated[str, typer.Option(help="Components, separated by commas: resid_post, attn_out, z, ...")] = (
+        "resid_post"
+    ),
+    span: Annotated[str, typer.Option(help="Span that is patched: instruction, question, prefix, prompt.")] = (
+        "instruction"
+    ),
+    align: Annotated[str, typer.Option(help="last, mean or shared: how spans of unequal length meet.")] = "last",
+    outcome: Annotated[str, typer.Option(help="Outcomes, separated by commas.")] = "choice_entropy",
+    history: Annotated[str, typer.Option(help="shared (only the instruction differs) or own.")] = "shared",
+    layers: Annotated[str | None, typer.Option(help="A layer or a band: 12, or 10-19; left out: all.")] = None,
+    limit: Annotated[int | None, typer.Option(help="The first N items.")] = None,
+    name: Annotated[str, typer.Option(help="Name in RUN/effects and RUN/figures.")] = "patch",
+    model: Annotated[str | None, typer.Option(help="Left out: the model of the run, by its name.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.")] = None,
+    seed: Annotated[int, typer.Option(help="Of bootstrap and permutations.")] = 0,
+) -> None:
+    """Patch activations of one arm into another, layer by token, and draw the map."""
+    from mechmsc.runs import open_run
+    from mechmsc.settings import check_layers, check_loading
+
+    opened, band = open_run(run), check_layers(layers)
+    check_loading(device=device)
+    from mechmsc.model import load_model
+    from mechmsc.patching import patch_run
+
+    patch_run(
+        load_model(**given(name_or_path=model or opened.manifest["model"]["name"], device=device)),
+        opened,
+        source_arm=source_arm,
+        destination_arm=destination_arm,
+        round=round,
+        component=component.split(","),
+        span=span,
+        align=align,
+        outcome=outcome.split(","),
+        history=history,
+        layers=None if band is None else list(band),
+        limit=limit,
+        seed=seed,
+        name=name,
+    )
+    for folder in ("effects", "figures"):
+        for file in opened.folder.names(folder):
+            if file.startswith(f"{name}."):
+                typer.echo(opened.folder.at(f"{folder}/{file}"))
+
+
+def simulate(
+    run: Annotated[str | None, typer.Argument(help="A measured run; left out: worlds whose truth is known.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder for tables and figures; left out: RUN/effects.")] = None,
+    source: Annotated[str | None, typer.Option(help="Direction whose concept is taken, of several.")] = None,
+    uncertainty: Annotated[str | None, typer.Option(help="Measure of uncertainty; left out: what the run has.")] = None,
+    layers: Layers = None,
+    datasets: Annotated[int | None, typer.Option(help="Simulated data sets a cell.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything.")] = None,
+) -> None:
+    """Does prediction mean causation? The paper's test on a run; or on worlds in which the answer is known."""
+    if run is None and out is None:
+        raise InputError("without a run expected --out, a folder for the tables and figures of the simulation")
+    from mechmsc.causal.simulation import store_simulation
+    from mechmsc.settings import check_layers
+
+    options = given(source=source, uncertainty=uncertainty, layers=check_layers(layers), datasets=datasets, seed=seed)
+    tables, paths = store_simulation(run, out=out, **options)
+    for table in tables.values():
+        print_frame(table)
+    for path in paths:
+        typer.echo(path)
+
+
 def _analyse(
     function: str,
     run: str,
@@ -112,5 +187,5 @@ def _numbers(name: str, text: str, kind: Callable[[str], Any]) -> list[Any]:
         raise InputError(f"{name}: expected numbers separated by commas, got {text!r}") from None
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (dose, mediate)
+COMMANDS: tuple[Callable[..., None], ...] = (patch, dose, mediate, simulate)
 """In the order of the help."""

@@ -4,6 +4,7 @@ from mechmsc.causal.simulation.asked import simulate
 from mechmsc.causal.simulation.measured import table_of_run
 from mechmsc.causal.simulation.posterior import posterior_curves, posterior_fit
 from mechmsc.causal.simulation.predictive import predictive_test
+from mechmsc.causal.simulation.stored import store_simulation
 from mechmsc.causal.simulation.structural import structural_grid
 from mechmsc.causal.simulation.worlds import Truth, World, draw_world, indirect_effects
 
@@ -16,6 +17,7 @@ __all__ = [
     "posterior_fit",
     "predictive_test",
     "simulate",
+    "store_simulation",
     "structural_grid",
     "table_of_run",
 ]
