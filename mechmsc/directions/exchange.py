@@ -96,9 +96,7 @@ def export_vectors(direction: Direction, path: str | Path) -> None:
     path = Path(path)
     known = torch.isfinite(direction.gaps)
     if path.suffix not in KINDS:
-        raise InputError(
-            f"expected a path that ends in {', '.join(KINDS)}, but {path} ends in {path.suffix or 'nothing'}"
-        )
+        raise InputError(f"expected a path that ends in {', '.join(KINDS)}, got {path}")
     if not known.any():
         raise InputError(f"direction {direction.concept!r} has no layer with a gap: nothing to write to {path}")
     scaled = (direction.units * direction.gaps[:, None]).cpu()
