@@ -173,7 +173,7 @@ def _done(jobs: list[tuple], workers: int) -> Iterator[tuple[int, np.ndarray]]:
                 'a process of the simulation died: put the call under `if __name__ == "__main__":`, or give workers=1'
             ) from error
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def _summary(truth: Truth, found: np.ndarray, level: float, seed: int) -> list[tuple]:
