@@ -41,7 +41,7 @@ def convergence_table(summaries: "pandas.DataFrame") -> "pandas.DataFrame":
     means["curve"] = [curve_name(*pair) for pair in zip(means["measure"], means["source"], strict=True)]
     parts = []
     for task, rows in settled.groupby("task", sort=False):
-        for curve in _shown(list(rows["curve"].unique())):
+        for curve in _shown(list(rows["curve"].unique()), TASKS[task].concept if task in TASKS else None):
             mine = means[(means["task"] == task) & (means["curve"] == curve)]
             ends = rows[rows["curve"] == curve]
             kinds = ends["measure"].str.split("_").str[0]
@@ -51,13 +51,15 @@ def convergence_table(summaries: "pandas.DataFrame") -> "pandas.DataFrame":
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
 
-def _shown(curves: list[str]) -> list[str]:
-    """Scores, then the first uncertainty, then concepts, of several positions that of prompt_end."""
+def _shown(curves: list[str], concept: str | None) -> list[str]:
+    """Scores, the first uncertainty, the concept: by a direction named after the task's, at prompt_end, where there."""
     names = {curve: curve.split("/")[0].split(".")[0] for curve in curves}
     scores = [curve for curve in curves if names[curve] in UNITS]
     unsure = [curve for name in (TOTAL, *FREE) for curve in curves if names[curve] == name][:1]
     concepts = [curve for curve in curves if names[curve] == "concept"]
-    return scores + unsure + ([curve for curve in concepts if ".prompt_end" in curve] or concepts)
+    for wanted in (".prompt_end", str(concept)):
+        concepts = [curve for curve in concepts if wanted in curve] or concepts
+    return scores + unsure + concepts
 
 
 def draw_convergence(table: "pandas.DataFrame", *, caption: str | None = None) -> "matplotlib.figure.Figure":
@@ -96,10 +98,10 @@ def _panel(task: str, curve: str, rows: "pandas.DataFrame", ends: "pandas.DataFr
     name, *source = curve.split("/", 1)
     margin = ends.loc[ends["measure"] == "convergence_margin", "value"]
     said = f"\nmargin {margin.iloc[0]:g}" if len(margin) else ""
-    unit = UNITS.get(name, "nats")
+    unit, label = UNITS.get(name, "nats"), NAMES.get(name, name.replace("_", " "))
     if name.startswith("concept"):
-        unit = f"class gaps of {source[0] if source else ''}"
-    label = NAMES.get(name, name.replace("_", " ").replace(".", ", "))
+        layers = name.rsplit(".", 1)[-1].replace("_", " ").replace("-", "\u2013")
+        unit, label = "cosine" if "cosine" in name else "class gaps", f"{source[0] if source else 'concept'}, {layers}"
     return Panel(
         rows,
         title=title if len(title) < 19 else " ".join(title.split()[:2]),
