@@ -1,25 +1,38 @@
-"""Does the concept cause the uncertainty? Dose-response, mediation, simulation."""
+"""Does the concept cause the uncertainty? Dose-response, mediation, simulation.
 
-from mechmsc.causal.dose import dose_response
-from mechmsc.causal.dose_effects import dose_curves, dose_table, odd_and_even
-from mechmsc.causal.mediation import mediate
-from mechmsc.causal.mediation_effects import mediation_table, natural_effects
-from mechmsc.causal.outcomes import Sampling
-from mechmsc.causal.placebos import random_directions, shuffled_directions, spanned_directions
-from mechmsc.causal.stored import store_dose, store_mediation
+Names are loaded when they are first used: processes that only simulate need no torch.
+"""
 
-__all__ = [
-    "Sampling",
-    "dose_curves",
-    "dose_response",
-    "dose_table",
-    "mediate",
-    "mediation_table",
-    "natural_effects",
-    "odd_and_even",
-    "random_directions",
-    "shuffled_directions",
-    "spanned_directions",
-    "store_dose",
-    "store_mediation",
-]
+from importlib import import_module
+
+_HOMES = {
+    "Sampling": "outcomes",
+    "dose_curves": "dose_effects",
+    "dose_response": "dose",
+    "dose_table": "dose_effects",
+    "mediate": "mediation",
+    "mediation_table": "mediation_effects",
+    "natural_effects": "mediation_effects",
+    "odd_and_even": "dose_effects",
+    "posterior_curves": "simulation",
+    "posterior_fit": "simulation",
+    "predictive_test": "simulation",
+    "random_directions": "placebos",
+    "shuffled_directions": "placebos",
+    "simulate": "simulation",
+    "spanned_directions": "placebos",
+    "store_dose": "stored",
+    "store_mediation": "stored",
+    "structural_grid": "simulation",
+    "table_of_run": "simulation",
+}
+"""The public names and the modules they live in."""
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its module."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mechmsc.causal' has no attribute {name!r}")
+    return getattr(import_module(f"mechmsc.causal.{_HOMES[name]}"), name)

@@ -36,7 +36,7 @@ def dose_response(
     *,
     arm: str = "neutral",
     outcome: "str | Callable | Sequence[str] | Mapping[str, Any]" = "choice_entropy",
-    strengths: Sequence[float] = STRENGTHS,
+    strengths: Sequence[float | int] = STRENGTHS,
     site: str | Site = "prompt_end",
     layers: int | range | None = None,
     placebos: int | Sequence[Direction] | None = None,
@@ -115,7 +115,7 @@ def dose_response(
     )
 
 
-def check_strengths(strengths: Sequence[float]) -> list[float]:
+def check_strengths(strengths: Sequence[float | int]) -> list[float]:
     """Strengths, ascending.
 
     Raises:
