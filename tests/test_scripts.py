@@ -2,10 +2,12 @@
 
 import importlib.util
 import re
+import warnings
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from tiny_runs import load_chatty
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
@@ -19,34 +21,45 @@ def test_the_example_of_the_readme_runs_on_the_embedded_model(smollm2, tmp_path,
     scope: dict = {}
     exec(compile(blocks[0], "README.md", "exec"), scope)
     assert scope["run"].status == "complete"
-    assert len(scope["run"].transcripts) == 4 * (2 + 2 + 1)
+    assert len(scope["run"].transcripts) == 3 * (2 + 2 + 1)
     assert scope["run"].activations["resid_post.prompt_end"].dims == ("item", "arm", "round", "layer", "d_model")
 
 
-@pytest.fixture
-def small_demo(tmp_path, monkeypatch, load_tiny):
-    """The demo's run folder and its figures, on a tiny model and fewer rounds."""
+@pytest.fixture(scope="module")
+def small_demo(tmp_path_factory):
+    """The demo's run folder and its figures, on a tiny model, with fewer rounds, statements and placebos."""
     from mechmsc import demo
 
-    small = {**demo.SETTINGS, "rounds": 1, "samples": 1, "max_new_tokens": 2}
-    monkeypatch.setattr(demo, "SETTINGS", small)
-    monkeypatch.setattr(demo, "ITEMS", 2)
-    monkeypatch.setattr("mechmsc.model.load_model", lambda **_: load_tiny("llama"))
-    return tmp_path / "demo", demo.run_demo(str(tmp_path / "demo"))
+    folder = tmp_path_factory.mktemp("demo")
+    model, out = load_chatty(folder), str(folder / "demo")
+    with pytest.MonkeyPatch.context() as patched:
+        small = {**demo.SETTINGS, "rounds": 3, "samples": 2, "max_new_tokens": 2}
+        patched.setattr(demo, "SETTINGS", small)
+        patched.setattr(demo, "ITEMS", 2)
+        patched.setattr(demo, "STATEMENTS", 80)
+        patched.setattr(demo, "STEERED", {"rounds": [2], "placebos": 2, "strengths": (-1.0, 0.0, 1.0)})
+        patched.setattr("mechmsc.model.load_model", lambda **_: model)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*items are few")
+            yield out, demo.run_demo(out)
 
 
-def test_the_demo_ends_with_a_figure_and_its_numbers_and_resumes(small_demo):
+@pytest.mark.filterwarnings("ignore:.*items are few")
+def test_the_demo_ends_with_figures_and_their_numbers_and_resumes(small_demo):
     from mechmsc import demo, open_run
 
     out, files = small_demo
-    assert [Path(file).name for file in files] == ["performance.png", "performance.csv"]
-    table = pd.read_csv(out / "figures" / "performance.csv")
+    names = [Path(file).name for file in files]
+    assert names[:2] == ["performance.png", "performance.csv"]
+    assert {"concept.png", "uncertainty.png", "convergence.png", "mediation.png", "dose.png"} <= set(names)
+    table = pd.read_csv(Path(out) / "figures" / "performance.csv")
     assert set(table["task"]) == set(demo.TASKS)
     before = open_run(out).transcripts
-    assert demo.run_demo(str(out)) == files
+    assert demo.run_demo(out) == files
     pd.testing.assert_frame_equal(open_run(out).transcripts, before)
 
 
+@pytest.mark.filterwarnings("ignore:.*items")  # few of them
 @pytest.mark.parametrize("script", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_is_short_and_draws_its_figure_from_a_run(script, small_demo, tmp_path):
     assert len(script.read_text().splitlines()) <= 80

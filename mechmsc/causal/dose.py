@@ -184,6 +184,8 @@ class _Steered:
         variable = found["response" if placebo is None else "placebo_response"]
         which = () if placebo is None else (placebo,)
         for outcome, numbers in values.items():
+            if placebo is not None and outcome in GUARDS:
+                continue
             at = (*rows_of(found, pairs), place, *which, found.indexes["outcome"].get_loc(outcome))
             variable.values[at] = numbers
 

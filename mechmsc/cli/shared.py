@@ -1,7 +1,11 @@
 """What commands share: given options, tables on stdout."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
+
+WIDE = 400
+"""Columns of a table that goes into a file or a pipe, where nobody's screen cuts it."""
 
 
 def given(**options: Any) -> dict[str, Any]:
@@ -17,7 +21,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*head, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
 
 
 def print_frame(frame: Any) -> None:

@@ -161,7 +161,7 @@ def test_over_many_data_sets_intervals_cover_the_planted_effect_and_random_direc
     from mechmsc.causal.beyond import beyond_placebos
     from mechmsc.estimate import cluster_bootstrap_columns, proportion_interval
 
-    model, run = planted_run(tmp_path / "run", n=50, rounds=1, direct=-0.1)
+    model, run = planted_run(tmp_path / "run", n=30, rounds=1, direct=-0.1)
     direction = planted_direction(model)
     options = {"outcome": "first_token_entropy", "layers": 3, "batch_size": 64, **QUICK}
     effects = natural_effects(mediate(model, run, direction, placebos=40, seed=5, **options)).squeeze(drop=True)
@@ -170,7 +170,7 @@ def test_over_many_data_sets_intervals_cover_the_planted_effect_and_random_direc
     names, covered = ("total", "indirect", "direct"), []
     columns = np.stack([effects[name].values for name in names], axis=1)
     for number in range(200):
-        items = draw.integers(0, 50, 60)
+        items = draw.integers(0, 30, 60)
         estimates = cluster_bootstrap_columns(columns[items], np.arange(60), n_boot=500, seed=number)
         covered.append([e.low <= expected[n].mean() <= e.high for n, e in zip(names, estimates, strict=True)])
     for share in np.mean(covered, axis=0):
@@ -178,7 +178,7 @@ def test_over_many_data_sets_intervals_cover_the_planted_effect_and_random_direc
         assert low <= 0.97 and high >= 0.93, share
     placebos, positives = effects["placebo"].transpose("item", "placebo").values, 0
     for number in range(200):
-        items, (own, *others) = draw.integers(0, 50, 40), draw.permutation(40)[:25]
+        items, (own, *others) = draw.integers(0, 30, 40), draw.permutation(40)[:25]
         _, p = beyond_placebos(placebos[items, own], placebos[np.ix_(items, others)], n_boot=2, seed=number)
         positives += p <= 0.05
     assert proportion_interval(positives / 200, 200, level=0.99)[0] <= 0.05
