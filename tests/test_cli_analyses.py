@@ -43,7 +43,8 @@ def analysed(cli):
     assert code == 0 and "auroc" in out and "bag_of_words" in out and "d_layer_sweep.png" in out
     code, out, _ = cli("measure", "RUN", "--direction", "FILE", "--clusterer", "exact")
     assert code == 0 and "measures.parquet" in out
-    code, out, _ = cli("measure", "RUN", "--uncertainty", "choice_entropy,confidence,semantic_entropy", "--clusterer", "exact")
+    named = "choice_entropy,confidence,semantic_entropy"
+    code, out, _ = cli("measure", "RUN", "--uncertainty", named, "--clusterer", "exact")
     assert code == 0
     return cli
 
