@@ -164,8 +164,8 @@ def race(model: Any, pair: tuple[list[int], list[int]], rounds: list[list[int]],
     import torch
 
     with torch.no_grad():
-        tokens = [int(model(torch.tensor([ids]))[0, -1].argmax()) for ids in pair]
-    tokens = tokens if tokens[0] != tokens[1] else [tokens[0], tokens[0] + 1]
+        apart = model(torch.tensor([pair[0]]))[0, -1] - model(torch.tensor([pair[1]]))[0, -1]
+    tokens = [int(apart.argmax()), int(apart.argmin())]  # between them the two runs differ most
     folder, missing = installed()
     peers: dict[str, Any] = {"transformer_lens": TransformerLens(model, *pair, tokens)}
     peers |= {name: Worker(name, folder, *pair, tokens) for name in PEERS if name not in missing}
@@ -182,6 +182,7 @@ def race(model: Any, pair: tuple[list[int], list[int]], rounds: list[list[int]],
                 seconds, values = peer.patch(cells)
                 compared(grid, cells, values, name)
                 times[name].append(seconds / len(cells))
+            sys.stderr.write(f"\nseconds a cell: { {name: round(many[-1], 3) for name, many in times.items()} }\n")
     finally:
         for peer in peers.values():
             if isinstance(peer, Worker):
