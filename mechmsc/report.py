@@ -149,8 +149,9 @@ def _mediation(run: Run) -> Drawn:
 def _patch(run: Run) -> Drawn:
     from mechmsc.patching.runs import patch_figure
 
-    _effect(run, "patch", "mechmsc patch")
-    return patch_figure(run, caption=caption(run))
+    effect, _ = _effect(run, "patch", "mechmsc patch")
+    first = str(effect["outcome"].values[0]) if "outcome" in effect.dims else None
+    return patch_figure(run, outcome=first, caption=caption(run))
 
 
 def _predictive(run: Run) -> Drawn:
