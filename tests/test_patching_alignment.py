@@ -137,17 +137,20 @@ def test_a_mean_shift_gives_the_span_the_mean_of_the_source_and_leaves_its_varia
 
 def test_items_of_unequal_length_are_swept_together_and_those_without_a_slot_are_nan(model):
     longer = conversation([("question", 1, [10, 11]), ("instruction", 1, [21, 30, 23, 24, 26]), ("template", 1, [40])])
-    other = conversation(
-        [("question", 1, [10, 11]), ("instruction", 1, [21, 31, 23, 24]), ("template", 1, [40])], "t/1"
-    )
+    parts = [("question", 1, [10, 11]), ("instruction", 1, [21, 31, 23, 24]), ("template", 1, [40])]
+    other = conversation(parts, "t/1")
+    middle = conversation([("question", 1, [10, 11, 12, 13]), *parts[1:]], "t/2")
     where = {"outcome": two_logits, "span": "instruction", "round": 1, "align": "shared"}
-    both = patch_grid(model, [SOURCE, longer], [DESTINATION, other], **where)
-    assert both.sizes["position"] == 3 and both["item"].values.tolist() == ["t/0", "t/1"]
-    assert np.isnan(both[0, ..., 2]).all() and np.isfinite(both[1]).all()
-    for i, (source, destination) in enumerate(((SOURCE, DESTINATION), (longer, other))):
+    pairs = [(SOURCE, DESTINATION), (longer, other), (middle, middle), (longer, middle)]  # in no order of length
+    both = patch_grid(model, *map(list, zip(*pairs, strict=True)), **where)
+    assert both.sizes["position"] == 4 and both["item"].values.tolist() == ["t/0#0", "t/1#1", "t/2#2", "t/2#3"]
+    assert np.isnan(both[0, ..., 2:]).all() and np.isfinite(both[2]).all()
+    for i, (source, destination) in enumerate(pairs):
         alone = patch_grid(model, source, destination, **where)
         np.testing.assert_allclose(both[i, ..., : alone.sizes["position"]], alone[0], atol=2e-5)
-    assert both.destination_token.values.tolist() == [[5, 6, -1], [2, 4, 5]]
+        np.testing.assert_allclose(both.source[i], alone.source[0], atol=2e-5)
+        np.testing.assert_allclose(both.destination[i], alone.destination[0], atol=2e-5)
+    assert both.destination_token.values[:2].tolist() == [[5, 6, -1, -1], [2, 4, 5, -1]]
 
 
 def test_positions_carry_token_text_span_and_round(model):
