@@ -10,7 +10,6 @@ rank correlation with exact patches of a random subset stands in the result.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +18,12 @@ import torch
 from torch import Tensor
 
 from mechmsc.errors import InputError
-from mechmsc.model.partial import HOOKS, Memory
 from mechmsc.outcomes import one_number_an_item
 from mechmsc.patching.alignment import Rounds
-from mechmsc.patching.entries import Edits, new_values, stored
-from mechmsc.patching.grid import Ends, Job, both_ends, chunks_of, compute, ends_of, joined, logits_of, read, remembered
+from mechmsc.patching.gradients import Graph
+from mechmsc.patching.grid import Ends, Job, both_ends, chunks_of, compute, joined, logits_of, read, remembered
 from mechmsc.patching.patch import coords_of, named_array
-from mechmsc.patching.places import COMPONENTS, Pairing, Place
+from mechmsc.patching.places import COMPONENTS
 from mechmsc.patching.request import Request, read_request
 from mechmsc.patching.wanted import Outcome, outcomes_of
 
@@ -107,11 +105,14 @@ def attribution_patch(
         together=together,
         mixed=True,
     )
-    places = [place for component in asked.components for place in dict.fromkeys(asked.places(component).values())]
+    grids = {component: list(asked.places(component).values()) for component in asked.components}
+    places = list(dict.fromkeys(place for grid in grids.values() for place in grid))
     job = Job(model, asked.pairing, places, outcomes, int(max_memory_gib * 2**30))
     values, differ, unpatched = _attribute(job, steps)
-    exact = _sampled(job, differ, check, seed)
-    return _dataset(job, asked, values, unpatched, exact).assign_attrs(
+    exact = _sampled(job, differ, check, seed) if check else {}
+    number = {place: i for i, place in enumerate(places)}
+    numbers = {component: np.array([number[place] for place in grid]) for component, grid in grids.items()}
+    return _dataset(job, asked, values, unpatched, exact, numbers).assign_attrs(
         sign=SIGN, steps=steps or 0, outcome=next(iter(outcomes)), model=str(model.cfg.model_name)
     )
 
@@ -131,11 +132,11 @@ def _attribute(job: Job, steps: int | None) -> tuple[np.ndarray, np.ndarray, tup
         pull = pulled(destination)[0] if steps is None else None
         if pull is None and len(chunks) > 1:  # all items at this point of the line, before any gradient of theirs
             with torch.no_grad():
-                ends = [_Graph.of(job, chunk, *remembered(job, chunk), alpha).ends for chunk in chunks]
+                ends = [Graph.of(job, chunk, *remembered(job, chunk), alpha).ends for chunk in chunks]
             pull = pulled(joined(ends, chunks))[0]
         for chunk in chunks:
             runs = runs if len(chunks) == 1 else remembered(job, chunk)
-            graph = _Graph.of(job, chunk, *runs, alpha)
+            graph = Graph.of(job, chunk, *runs, alpha)
             grads = graph.gradients(pull or pulled(joined([graph.ends], chunks))[0])
             graph.add_to(values, differ, grads, share=1.0 / (steps or 1))
     return values, differ, unpatched
@@ -158,99 +159,13 @@ def _pull(job: Job, name: str, outcome: Outcome, baseline: Tensor, ends: Ends) -
     return Ends(found.pop(None), found), values.detach().double().cpu().numpy()[None]
 
 
-@dataclass(frozen=True, eq=False)
-class _Graph:
-    """One forward pass of some items with gradients, from an embedding on the line."""
-
-    job: Job
-    chunk: list[int]
-    pairing: Pairing
-    memory: Memory
-    source: Memory
-    nodes: dict[tuple[str, int], Tensor]
-    """(component, layer) -> the activation in the graph."""
-    ends: Ends
-
-    @classmethod
-    def of(cls, job: Job, chunk: list[int], memory: Memory, source: Memory, alpha: float) -> "_Graph":
-        """Run the items of a chunk from `alpha` of the way to the source's embeddings; a graph if gradients are on."""
-        pairing, nodes = job.pairing.items(chunk), {}
-        start = _on_the_line(pairing, memory, source, alpha).requires_grad_(torch.is_grad_enabled())
-
-        def keep(activation: Tensor, hook: object, *, key: tuple[str, int]) -> Tensor:  # noqa: ARG001 - a hook's
-            nodes[key] = start if key == ("resid_pre", 0) else activation
-            return nodes[key]
-
-        layers = range(job.model.cfg.n_layers)
-        kept = sorted({"resid_pre", *(place.component for place in job.places)})
-        hooks = [(f"blocks.{a}.{HOOKS[name]}", partial(keep, key=(name, a))) for name in kept for a in layers]
-        rows = [[*ids, *[0] * (memory.width - len(ids))] for ids in pairing.destination_ids]
-        tokens = torch.tensor(rows, device=memory.final.device)
-        with job.model.hooks(fwd_hooks=hooks):
-            final = job.model(tokens, stop_at_layer=len(layers), return_type=None, padding_side="right")
-        residual = [nodes["resid_pre", layer] for layer in layers]
-        ends = ends_of(job, Memory(memory.lengths, {"resid_pre": residual}, final))
-        return cls(job, chunk, pairing, memory, source, nodes, ends)
-
-    def gradients(self, pull: Ends) -> dict[tuple[str, int], Tensor | None]:
-        """Gradients of the outcome at every kept activation, from those where it is read, of all items."""
-        rows, width = torch.tensor(self.chunk, device=pull.final.device), self.ends.final.shape[1]
-        outputs = [self.ends.final, *self.ends.recorded.values()]
-        pulls = [part[rows][:, :width] for part in (pull.final, *pull.recorded.values())]
-        found = torch.autograd.grad(outputs, list(self.nodes.values()), pulls, allow_unused=True)
-        return dict(zip(self.nodes, found, strict=True))
-
-    def add_to(self, values: np.ndarray, differ: np.ndarray, grads: dict, *, share: float) -> None:
-        """Add `share` of each patch's attribution to `values`, and mark where the runs differ."""
-        number = {place: i for i, place in enumerate(self.job.places)}
-        for component, head in dict.fromkeys((place.component, place.head) for place in self.job.places):
-            cells = _cells(self.pairing, component, head)
-            edits = Edits.of(cells, self.pairing, self.memory.final.device)
-            for layer in sorted({place.layer for place in self.job.places if place.component == component}):
-                grad = grads[component, layer]
-                if grad is None:
-                    continue
-                grad = grad.transpose(1, 2) if component == "pattern" else grad
-                own = stored(self.memory, component, layer)
-                new = new_values(edits, component, layer, self.memory, self.source, mean=self.pairing.mean)
-                index = (edits.item, edits.position, *([edits.head] if head is not None else []))
-                moved = (new - own[index]).float()
-                effect = torch.zeros(edits.n_cells, device=moved.device)
-                effect.index_add_(0, edits.cell, (moved * grad[index].float()).sum(-1))
-                apart = torch.zeros_like(effect).index_add_(0, edits.cell, moved.abs().sum(-1)) > 0
-                at = [number[Place(component, layer, head, place.slot)] for _, place in cells]
-                items = [self.chunk[item] for item, _ in cells]
-                values[at, items] += share * effect.double().cpu().numpy()
-                differ[at, items] |= apart.cpu().numpy()
-
-
-def _on_the_line(pairing: Pairing, memory: Memory, source: Memory, alpha: float) -> Tensor:
-    """The first residual stream, its patched tokens moved by `alpha` of the way to the source's."""
-    start = memory.resid_pre(0).detach().clone()
-    if alpha:
-        edits = Edits.of(_cells(pairing, "resid_pre", None), pairing, start.device)
-        new = new_values(edits, "resid_pre", 0, memory, source, mean=pairing.mean)
-        here = start[edits.item, edits.position]
-        start[edits.item, edits.position] = here + (alpha * (new - here)).to(here.dtype)
-    return start
-
-
-def _cells(pairing: Pairing, component: str, head: int | None) -> list[tuple[int, Place]]:
-    """Every slot of every item, at layer 0."""
-    return [
-        (item, Place(component, 0, head, slot))
-        for item, slots in enumerate(pairing.destination)
-        for slot in range(len(slots))
-    ]
-
-
 def _sampled(job: Job, differ: np.ndarray, check: int, seed: int) -> dict[int, np.ndarray]:
     """Exact effects `[item]` of randomly drawn places where the runs differ."""
     dice = np.random.default_rng(seed)
     kinds = list(dict.fromkeys(place.component for place in job.places))
     drawn: list[int] = []
     for i, component in enumerate(kinds):
-        open_ = [n for n, place in enumerate(job.places) if place.component == component and differ[n].any()]
+        open_ = [n for n in np.flatnonzero(differ.any(1)) if job.places[n].component == component]
         wanted = check // len(kinds) + (i < check % len(kinds))
         drawn += dice.permutation(open_)[:wanted].tolist()
     if not drawn:
@@ -280,13 +195,13 @@ def _dataset(
     values: np.ndarray,
     unpatched: tuple[np.ndarray, np.ndarray],
     exact: dict[int, np.ndarray],
+    numbers: dict[str, np.ndarray],
 ) -> "xarray.Dataset":
+    """A variable a component; `numbers` are its places in the order of its axes."""
     import xarray
 
-    number = {place: i for i, place in enumerate(job.places)}
     found = {}
-    for component in asked.components:
-        part = [number[place] for place in asked.places(component).values()]
+    for component, part in numbers.items():
         array = named_array(asked.only(component), values[part][None, :, None], unpatched, ["outcome"], single=True)
         array = array.isel(component=0, drop=True).rename("attribution").assign_coords(coords_of(job.model, asked))
         pairs = [(values[n], effect) for n, effect in exact.items() if job.places[n].component == component]

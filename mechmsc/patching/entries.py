@@ -92,7 +92,7 @@ def new_values(
         return read
     own = stored(memory, component, layer)
     here = own[edits.item, edits.position, edits.head] if by_head else own[edits.item, edits.position]
-    shift = _means(read, edits.source_cell, edits.n_cells) - _means(here, edits.cell, edits.n_cells)
+    shift = means(read, edits.source_cell, edits.n_cells) - means(here, edits.cell, edits.n_cells)
     return (here.float() + shift[edits.cell]).to(here.dtype)
 
 
@@ -109,11 +109,11 @@ def unchanged(edits: Edits, component: str, layer: int, memory: Memory, source: 
     return (~found).tolist()
 
 
-def _means(x: Tensor, group: Int[Tensor, " row"], n_groups: int) -> Tensor:
+def means(x: Tensor, group: Int[Tensor, " row"], n_groups: int) -> Tensor:
     """float32 means of the rows of each group."""
     sums = torch.zeros(n_groups, *x.shape[1:], device=x.device).index_add_(0, group, x.float())
     counts = torch.zeros(n_groups, device=x.device).index_add_(0, group, torch.ones_like(group, dtype=torch.float32))
-    return sums / counts[:, None]
+    return sums / counts.view(-1, *[1] * (x.ndim - 1))
 
 
 def joining(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mechmsc.errors import InputError, nearest
 
@@ -57,8 +57,7 @@ class Pairing:
         return Pairing(self.source_ids, self.destination_ids, merged, into, self.mean)
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """One cell of the grid, for all items."""
 
     component: str
