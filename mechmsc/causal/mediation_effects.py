@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import xarray
 
 EFFECTS = ("total", "indirect", "direct", "interaction")
+RESOLUTION = 1e-5  # outcomes come from float32 passes: an effect below this is rounding, in the unit of the outcome
 COLUMNS = ["outcome", "layer", "round", "effect", "value", "low", "high", "level", "n"]
 
 
@@ -40,9 +41,10 @@ def mediation_table(
 ) -> "pandas.DataFrame":
     """Mean effects with cluster-bootstrap intervals over items.
 
-    Beside them `proportion`, mean NIE / mean TE, only where TE's interval leaves 0 out (nan elsewhere: a ratio to
-    nothing says nothing), and, with placebos, `excess`: |NIE| over the root mean square of the placebos' NIE, with an
-    interval that resamples items and placebos, and `placebo_p` = (1 + #{placebo >= concept}) / (1 + n).
+    Beside them `proportion`, mean NIE / mean TE, only where TE's interval leaves 0 out by more than rounding (nan
+    elsewhere: a ratio to nothing says nothing), and, with placebos, `excess`: |NIE| over the root mean square of the
+    placebos' NIE, with an interval that resamples items and placebos, and `placebo_p` =
+    (1 + #{placebo >= concept}) / (1 + n).
 
     Args:
         worlds: from `mediate`.
@@ -73,18 +75,23 @@ def _estimates(part: "xarray.Dataset", level: float, n_boot: int, seed: int) -> 
     found = cluster_bootstrap_columns(columns, clusters, level=level, n_boot=n_boot, seed=seed)
     numbers = {name: (e.value, e.low, e.high, e.level, e.n) for name, e in zip(EFFECTS, found, strict=True)}
     total = found[0]
-    sure = total.low > 0 or total.high < 0  # False for nan
+    sure = total.low > RESOLUTION or total.high < -RESOLUTION  # False for nan
     numbers["proportion"] = (np.nan, np.nan, np.nan, level, total.n)
     if sure:
         pair = columns[~np.isnan(columns).any(axis=1)]
         kept = clusters[~np.isnan(columns).any(axis=1)]
-        (ratio,) = cluster_bootstrap_weighted(
-            lambda w: ((w @ pair[:, 1]) / (w @ pair[:, 0]))[:, None], kept, level=level, n_boot=n_boot, seed=seed
-        )
+        (ratio,) = cluster_bootstrap_weighted(lambda w: _ratio(w, pair), kept, level=level, n_boot=n_boot, seed=seed)
         numbers["proportion"] = (ratio.value, ratio.low, ratio.high, level, ratio.n)
     if "placebo" in part:
         numbers |= _beyond_placebos(part, level, n_boot, seed)
     return numbers
+
+
+def _ratio(weights: np.ndarray, pair: np.ndarray) -> np.ndarray:
+    """[resample, 1]: indirect over total; nan where a resample's total is within rounding of 0."""
+    total = weights @ pair[:, 0]
+    far = np.abs(total) > RESOLUTION * weights.sum(axis=1)
+    return np.divide(weights @ pair[:, 1], total, out=np.full(len(total), np.nan), where=far)[:, None]
 
 
 def _beyond_placebos(part: "xarray.Dataset", level: float, n_boot: int, seed: int) -> dict[str, tuple]:

@@ -218,6 +218,31 @@ def test_the_proportion_is_given_only_where_the_total_effect_is_sure(tmp_path):
     assert 0.5 < table.loc["proportion", "low"].iloc[0] <= ratio <= table.loc["proportion", "high"].iloc[0] < 1
 
 
+def test_a_total_effect_made_of_rounding_errors_has_no_proportion():
+    import xarray
+
+    from mechmsc.causal import mediation_table
+
+    def world(values):
+        return ("item", "round", "outcome"), np.array(values).reshape(5, 1, 1)
+
+    def worlds(scale):
+        noise = scale * np.array([1.0, 2.0, 0.0, 1.0, 3.0])
+        part = (("item", "round", "outcome", "layer"), (0.5 * noise).reshape(5, 1, 1, 1))
+        worlds = {
+            "treatment": world(noise),
+            "control": world(np.zeros(5)),
+            "indirect_world": part,
+            "direct_world": part,
+        }
+        coords = {"item": list("abcde"), "round": [1], "outcome": ["x"], "layer": ["3"]}
+        return mediation_table(xarray.Dataset(worlds, coords)).set_index("effect").loc["proportion"]
+
+    assert worlds(1e-7)["value"].isna().all()
+    assert worlds(1.0)["value"].to_numpy() == pytest.approx(0.5)  # though one item alone has none
+    assert worlds(1.0)["low"].to_numpy() == pytest.approx(0.5)
+
+
 WRONG = {
     "no such arm": ({"treatment": "morral"}, "no arm 'morral': did you mean moral"),
     "same arm": ({"treatment": "neutral"}, "must differ"),
