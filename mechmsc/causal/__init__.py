@@ -18,13 +18,17 @@ _HOMES = {
     "posterior_fit": "simulation",
     "predictive_test": "simulation",
     "random_directions": "placebos",
+    "select_steering": "steering",
     "shuffled_directions": "placebos",
     "simulate": "simulation",
     "spanned_directions": "placebos",
     "store_dose": "stored",
+    "steering_table": "steering",
     "store_mediation": "stored",
+    "store_steering": "stored",
     "structural_grid": "simulation",
     "table_of_run": "simulation",
+    "validation_items": "steering",
 }
 """The public names and the modules they live in."""
 

@@ -10,6 +10,7 @@ from mechmsc.causal.asked import bands_of, batches_of, check_mediator, rows_of, 
 from mechmsc.causal.histories import Pair, check_run, conversations_of
 from mechmsc.causal.outcomes import GUARDS, OF_CHOICES, SAMPLED, Sampling, check_outcomes, evaluate, outcomes_named
 from mechmsc.causal.placebos import random_directions
+from mechmsc.causal.steering import chosen_band
 from mechmsc.causal.worlds import Band, Ready, ready, steered_worlds
 from mechmsc.directions import Direction
 from mechmsc.errors import InputError
@@ -36,12 +37,13 @@ def dose_response(
     *,
     arm: str = "neutral",
     outcome: "str | Callable | Sequence[str] | Mapping[str, Any]" = "choice_entropy",
-    strengths: Sequence[float | int] = STRENGTHS,
+    strengths: Sequence[float | int] | None = None,
     site: str | Site = "prompt_end",
     layers: int | range | None = None,
     placebos: int | Sequence[Direction] | None = None,
     rounds: Sequence[int] | None = None,
     items: Sequence[str] | None = None,
+    steering: "xarray.Dataset | None" = None,
     permutations: int | None = None,
     sampling: Sampling | None = None,
     batch_size: int = BATCH_SIZE,
@@ -59,13 +61,15 @@ def dose_response(
         direction: of the concept.
         arm: whose conversations are steered.
         outcome: as in `mediate`; with one through text, perplexity, distinct_2 and length are reported beside it.
-        strengths: in class gaps; symmetric about 0 and with 0 in it, so that odd and even part can be told apart.
+        strengths: in class gaps; symmetric about 0 and with 0 in it, so that odd and even part can be told apart;
+            None: -2 to 2, or minus to plus what `steering` chose.
         site: a named position or a Site of the direction's component; its round is that of the conversation.
         layers: a layer, or a band that is edited together; None: the middle half of the layers.
         placebos: how many random directions, or directions of your own (`placebos.spanned_directions`,
             `placebos.shuffled_directions`); None: 99, or 20 where responses are drawn.
         rounds: from 1; None: all of the arm.
-        items: item ids; None: all.
+        items: item ids; None: all, but for those of `steering`.
+        steering: from `select_steering`: gives layers and strengths; its items are not reported.
         permutations: orders of the options; None: all cyclic shifts.
         sampling: for outcomes through text.
         batch_size: conversations at once, orders and strengths counted one by one.
@@ -78,12 +82,14 @@ def dose_response(
         curvatures and tests of it.
 
     Raises:
-        InputError: as `mediate`; or strengths that are not symmetric.
+        InputError: as `mediate`; strengths that are not symmetric; items that `steering` was chosen on.
     """
+    if steering is not None:
+        layers, strengths, items = _as_chosen(steering, run, layers, strengths, items)
+    strengths = check_strengths(STRENGTHS if strengths is None else strengths)
     site, bands = site_of(site, direction), bands_of(layers, model.cfg.n_layers)
     if len(bands) != 1:
         raise InputError(f"layers: expected one layer or one band to steer, got {len(bands)}")
-    strengths = check_strengths(strengths)
     check_mediator("concept", direction, site, run)
     check_run(model, run, [arm])
     wanted, sampling = outcomes_named(outcome), sampling or Sampling()
@@ -113,6 +119,24 @@ def dose_response(
             "seed": seed,
         }
     )
+
+
+def _as_chosen(
+    steering: "xarray.Dataset",
+    run: Run,
+    layers: int | range | None,
+    strengths: Sequence[float | int] | None,
+    items: Sequence[str] | None,
+) -> tuple[int | range, Sequence[float], list[str]]:
+    """(layers, strengths, items), each as asked or else as chosen, without the items that the choice was made on."""
+    looked_at = set(steering["item"].values.tolist())
+    overlap = sorted(looked_at & set(items or ()))
+    if overlap:
+        raise InputError(f"items: {overlap[0]} was used to choose layer and strength; report other items")
+    items = [item.item_id for item in run.items if item.item_id not in looked_at] if items is None else list(items)
+    largest = float(steering.attrs["chosen_strength"])
+    grid = [largest * share for share in (-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0)]
+    return chosen_band(steering) if layers is None else layers, grid if strengths is None else strengths, items
 
 
 def check_strengths(strengths: Sequence[float | int]) -> list[float]:

@@ -11,6 +11,7 @@ from mechmsc.causal.dose_effects import dose_table
 from mechmsc.causal.mediation import mediate
 from mechmsc.causal.mediation_effects import mediation_table
 from mechmsc.causal.outcomes import Sampling
+from mechmsc.causal.steering import select_steering, steering_table, validation_items
 from mechmsc.directions import Direction
 from mechmsc.errors import InputError
 from mechmsc.model import identity
@@ -25,14 +26,37 @@ if TYPE_CHECKING:
 VERSIONED = ("mechmsc", "torch", "transformers", "transformer-lens", "numpy")
 
 
+def store_steering(
+    model: "HookedTransformer", run: Run, direction: Direction, *, name: str = "steering", **options: Any
+) -> "tuple[pandas.DataFrame, list[str]]":
+    """`select_steering` with these options, in RUN/effects/NAME.nc; its table and the files."""
+    return _stored(select_steering, steering_table, model, run, direction, name, options)
+
+
 def store_dose(
-    model: "HookedTransformer", run: Run, direction: Direction, *, name: str = "dose", **options: Any
+    model: "HookedTransformer",
+    run: Run,
+    direction: Direction,
+    *,
+    name: str = "dose",
+    validation: float | None = None,
+    **options: Any,
 ) -> "tuple[pandas.DataFrame, list[str]]":
     """`dose_response` with these options, in RUN/effects/NAME.nc; its table and the files.
 
-    Repeated with the same settings it reads what is stored.
+    Repeated with the same settings it reads what is stored. With `validation`, layer and strength are chosen first on
+    this share of the items (`select_steering`, in RUN/effects/NAME_steering.nc), and the others are reported.
     """
-    return _stored(dose_response, dose_table, model, run, direction, name, options)
+    before: list[str] = []
+    if validation is not None:
+        shared = {key: options[key] for key in ("arm", "site", "seed", "progress") if key in options}
+        items = validation_items(run.items, share=validation, seed=options.get("seed", 0))
+        layers = options.pop("layers", None)
+        shared |= {"items": items, "layers": list(layers) if isinstance(layers, range) else layers}
+        _, before = store_steering(model, run, direction, name=f"{name}_steering", **shared)
+        options["steering"], _ = read_effect(run.folder, f"{name}_steering")
+    table, paths = _stored(dose_response, dose_table, model, run, direction, name, options)
+    return table, [*before, *paths]
 
 
 def store_mediation(
@@ -71,6 +95,8 @@ def settings_of(
         if callable(value):
             raise InputError(f"{key}: a function cannot be stored with its effect; call {analysis} itself")
         plain[key] = asdict(value) if isinstance(value, Sampling) else value
+        if key == "steering":
+            plain[key] = {"items": value["item"].values.tolist(), **value.attrs}
     made = {
         "analysis": analysis,
         "arguments": {key: str(value) if isinstance(value, range) else value for key, value in plain.items()},

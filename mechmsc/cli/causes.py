@@ -21,6 +21,10 @@ def dose(
     rounds: Annotated[str | None, typer.Option(help="Rounds, separated by commas; left out: all.")] = None,
     placebos: Annotated[int | None, typer.Option(help="Random directions; left out: 99, or 20 with samples.")] = None,
     samples: Annotated[int | None, typer.Option(help="Responses drawn, for outcomes through text.")] = None,
+    validation: Annotated[
+        float | None,
+        typer.Option(help="Share of items, e.g. 0.25, to choose layer and strength on; the others are reported."),
+    ] = None,
     name: Annotated[str, typer.Option(help="Name in RUN/effects.")] = "dose",
     model: Annotated[str | None, typer.Option(help="Left out: the model of the run, by its name.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.")] = None,
@@ -30,6 +34,8 @@ def dose(
     options = given(arm=arm, site=site, placebos=placebos, seed=seed)
     if strengths is not None:
         options["strengths"] = _numbers("strengths", strengths, float)
+    if validation is not None:
+        options["validation"] = validation
     _analyse("store_dose", run, direction, outcome, layers, rounds, samples, name, model, device, options)
 
 
