@@ -26,7 +26,9 @@ def bbq_item(number: int, group: str) -> Item:
         "stereotyped_groups": ["old"],
     }
     options = ("Ann", "Bo", "It is not said")
-    return Item(f"social_bias/{group}-{number}", "social_bias", "Who?", options, 2 if ambiguous else 1, group, metadata)
+    return Item(
+        f"social_bias/{group}-{number}", "social_bias", "Who?", options, 2 if ambiguous else 1, group, metadata=metadata
+    )
 
 
 def items_of(n_free: int, n_choice: int) -> list[Item]:

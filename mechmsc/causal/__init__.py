@@ -10,6 +10,8 @@ _HOMES = {
     "dose_curves": "dose_effects",
     "dose_response": "dose",
     "dose_table": "dose_effects",
+    "injected_rounds": "injection",
+    "injection_effects": "injection",
     "mediate": "mediation",
     "mediation_table": "mediation_effects",
     "natural_effects": "mediation_effects",
