@@ -1,0 +1,75 @@
+"""Does an immoral instruction, injected into a moral conversation, raise uncertainty and lower performance there?
+
+The longitudinal question of Liu et al. (arXiv:2510.07290), who look at rounds 2, 5 and 8. Arms are paired by item. With
+a direction, whether the concept carries the effect is asked too: at the injected rounds the concept alone is clamped to
+what it would have been without the injection (NIE and NDE of `mechmsc mediate`, history shared).
+
+    python experiments/does_an_injected_instruction_raise_uncertainty.py RUN --direction stereotyping.safetensors
+
+Cost: seconds; with a direction four passes a conversation and injected round. Output:
+does_an_injected_instruction_raise_uncertainty.png and .csv, and with a direction RUN/effects/injection.nc and
+does_an_injected_instruction_raise_uncertainty_mediation.png and .csv.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import mechmsc as mm
+from mechmsc.causal import injected_rounds, injection_effects, mediation_table, store_mediation
+from mechmsc.figures.injection import draw_injection
+from mechmsc.figures.mediation import draw_mediation
+from mechmsc.figures.saving import save_figure
+from mechmsc.report import caption
+from mechmsc.runs.effects import read_effect
+
+NAME = Path(__file__).stem
+
+
+def compute(run, *, arms: dict[str, str], seed: int):
+    """Paired differences by round and part, with intervals and corrected p-values."""
+    mm.measure_run(run, seed=seed)
+    return injection_effects(run, **arms, seed=seed)
+
+
+def draw(table, *, arms: dict[str, str], caption: str):
+    """A panel a measure, injected rounds shaded."""
+    return draw_injection(table, **arms, caption=caption)
+
+
+def mediation(run, *, direction: str, arms: dict[str, str], outcome: str):
+    """TE, NIE and NDE of the injection at its rounds."""
+    model = mm.load_model(run.manifest["model"]["name"])
+    along, rounds = mm.load_direction(direction, model=model), injected_rounds(run, **arms)
+    store_mediation(model, run, along, name="injection", **arms, rounds=rounds, outcome=[outcome], placebos=20)
+    return mediation_table(read_effect(run.folder, "injection")[0]), along.concept
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Compute, draw, save."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", help="run folder")
+    parser.add_argument("--treatment", help="arm with injections; left out: the first mixed schedule of the run")
+    parser.add_argument("--control", default="moral", help="its base")
+    parser.add_argument("--direction", help="file of `mechmsc fit`: is the effect mediated by this concept?")
+    parser.add_argument("--outcome", default="choice_entropy", help="of the mediation")
+    parser.add_argument("--out", default="experiments/figures", help="folder for the figures and their numbers")
+    parser.add_argument("--seed", type=int, default=0, help="of bootstrap and sign flips")
+    parser.add_argument("--format", default="png", help="png, pdf, svg, separated by commas")
+    args = parser.parse_args(argv)
+    run, formats = mm.open_run(args.run), args.format.split(",")
+    mixed = [arm for arm in run.manifest["config"]["arms"] if "+" in arm]
+    if not (args.treatment or mixed):
+        parser.error(f"{args.run} has no mixed schedule; run it with --arms moral,moral+immoral@2/5/8")
+    arms = {"treatment": args.treatment or mixed[0], "control": args.control}
+    table, said = compute(run, arms=arms, seed=args.seed), caption(run)
+    files = save_figure(draw(table, arms=arms, caption=said), table, args.out, NAME, formats=formats)
+    if args.direction:
+        effects, concept = mediation(run, direction=args.direction, arms=arms, outcome=args.outcome)
+        figure = draw_mediation(effects, **arms, mediator=concept, caption=said)
+        files += save_figure(figure, effects, args.out, f"{NAME}_mediation", formats=formats)
+    print(*files, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
