@@ -247,6 +247,8 @@ def _answer(now: _Now, line: _Line, said: Drawn) -> dict[str, Any]:
         "task": line.item.task,
         "group": line.item.group,
         "question": line.item.turn(),
+        "image": line.item.image,
+        "pair": line.item.metadata.get("pair"),
         "instruction": instruction(line.item, line.arm.stance(now.round), now.round),
         "prompt_ids": prompt_ids,
         "spans": line.transcript.spans_json(),

@@ -23,6 +23,7 @@ from mechmsc.scorers import Scorer, get_scorer
 from mechmsc.settings import ARMS, BATCH_SIZE, Settings, check_settings
 from mechmsc.sites import DEFAULT_SITES, CaptureSite, parse_sites
 from mechmsc.tasks import TASKS, Item
+from mechmsc.tasks.images import check_images, image_facts
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -82,6 +83,7 @@ def self_correct(
     """
     settings = Settings(rounds, samples, temperature, top_p, max_new_tokens, choice_mode, permutations, seed, decoder)
     check_settings(settings, items, batch_size=batch_size)
+    items = check_images(items)
     if decoder == "huggingface":
         refuse_edits(model, "self_correct with decoder='huggingface'", "use decoder='hooked'")
     arms, sites = parse_arms(arms, rounds=rounds), parse_sites(sites)
@@ -240,8 +242,10 @@ def _date(out: str | Path) -> str:
 
 
 def _digest(items: Sequence[Item]) -> str:
-    """SHA-256 of what is asked: an item changed under the same id is another run."""
-    lines = [json.dumps([i.item_id, i.turn(), i.options, i.gold, dict(i.metadata)], sort_keys=True) for i in items]
+    """SHA-256 of what is asked: an item or a picture that changed under the same name makes another run."""
+    asked = [[i.item_id, i.turn(), i.options, i.gold, dict(i.metadata)] for i in items]
+    shown = [[] if i.image is None else [image_facts(i.image)[1]] for i in items]
+    lines = [json.dumps(one + picture, sort_keys=True) for one, picture in zip(asked, shown, strict=True)]
     return sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -77,8 +77,16 @@ def conversation(run: Run, item_id: str) -> "RenderableType":
         by_arm = {row["arm"]: row for row in same.to_dict("records")}
         grid.add_row(str(round), *(_cell(by_arm[arm]) if arm in by_arm else Text("") for arm in arms))
     first = rows.to_dict("records")[0]
-    title = f"{item_id}  {_measure(first)}"
-    return Group(Panel(Text(first["question"]), title=Text(title), title_align="left"), grid)
+    title, text = f"{item_id}  {_measure(first)}", Text()
+    if isinstance(first.get("image"), str):  # runs of earlier versions have no such column
+        text.append(f"{_picture(run, item_id, first['image'])}\n", QUIET)
+    return Group(Panel(text.append(first["question"]), title=Text(title), title_align="left"), grid)
+
+
+def _picture(run: Run, item_id: str, path: str) -> str:
+    """Path and size of the picture that a question is about; the size as it was when it was asked."""
+    size = next((item.metadata.get("image_size") for item in run.items if item.item_id == item_id), None)
+    return f"picture {path}" + ("" if size is None else f" ({size[0]} x {size[1]} pixels)")
 
 
 def _some(name: str, known: list[str]) -> str:

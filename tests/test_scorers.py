@@ -24,7 +24,8 @@ def item():
 
 
 def test_every_scorer_states_unit_and_direction_and_toxicity_is_better_when_lower(scorers):
-    assert list(scorers.SCORERS) == ["toxicity", "detoxify", "perspective", "refusal", "coverage"]
+    boxes = ["iou", "iou_pixels", "iou_fractions", "iou_thousandths"]
+    assert list(scorers.SCORERS) == ["toxicity", "detoxify", "perspective", "refusal", "coverage", *boxes]
     for name, scorer in scorers.SCORERS.items():
         assert scorer.name == name and scorer.unit and scorer.direction in ("higher", "lower")
         assert scorers.get_scorer(name) is scorer and scorers.get_scorer(scorer) is scorer

@@ -3,6 +3,8 @@
 After Figure 3 of Liu et al. (arXiv:2510.07290), with intervals, n and a baseline.
 """
 
+import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mechmsc.errors import InputError
@@ -16,14 +18,20 @@ if TYPE_CHECKING:
     import pandas
 
 COLUMNS = ["task", "group", "arm", "round", "measure", "direction", "value", "low", "high", "level", "n"]
-UNITS = {"accuracy": "fraction correct"} | {name: scorer.unit for name, scorer in SCORERS.items()}
+PAIRED = "pair_accuracy"
+"""Of pairs of items, such as MMVP's: a pair counts only if both answers are right."""
+DERIVED = {name: scorer.derived for name, scorer in SCORERS.items() if scorer.derived}
+UNITS = {"accuracy": "fraction correct", PAIRED: "fraction of pairs, both correct"}
+UNITS |= {name: scorer.unit for name, scorer in SCORERS.items()}
+UNITS |= {one.name: one.unit for derived in DERIVED.values() for one in derived}
 
 
 def performance_table(transcripts: "pandas.DataFrame", *, seed: int = 0, level: float = 0.95) -> "pandas.DataFrame":
     """Mean score by task, arm and round, with a cluster-bootstrap interval over items.
 
     All arms and rounds of a task are resampled with the same items. Rows without a score (nan, or no scorer) are left
-    out; `n` counts the items with a score.
+    out; `n` counts the items with a score. What follows from a score (`Scorer.derived`) and, where items come in pairs,
+    `pair_accuracy` over pairs have rows of their own.
 
     Args:
         transcripts: a row per (item_id, arm, round) with task, item_id, arm, round, score, score_name, score_direction
@@ -45,7 +53,7 @@ def performance_table(transcripts: "pandas.DataFrame", *, seed: int = 0, level: 
         raise InputError(f"transcripts lack {', '.join(missing)}; expected {', '.join(needed)}")
     scored = transcripts[transcripts["score_name"].notna()]
     rows = []
-    for (task, measure), table in scored.groupby(["task", "score_name"], sort=False):
+    for task, measure, table in _scores(scored):
         groups = [("", table)]
         if "group" in table:
             groups += [(str(name), part) for name, part in table.groupby("group", sort=True)]
@@ -55,6 +63,31 @@ def performance_table(transcripts: "pandas.DataFrame", *, seed: int = 0, level: 
                 numbers = (estimate.value, estimate.low, estimate.high, estimate.level, estimate.n)
                 rows.append((task, group, arm, round, measure, direction, *numbers))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _scores(scored: "pandas.DataFrame") -> "Iterator[tuple[str, str, pandas.DataFrame]]":
+    """(task, measure, rows with it as their score), what follows from a score after it."""
+    for (task, measure), table in scored.groupby(["task", "score_name"], sort=False):
+        yield task, measure, table
+        for one in DERIVED.get(measure, ()):
+            yield task, one.name, table.assign(score=table["score"].map(one.of), score_direction=one.direction)
+        if "pair" in table and len(pairs := paired(table)):
+            yield task, PAIRED, pairs
+
+
+def paired(table: "pandas.DataFrame") -> "pandas.DataFrame":
+    """A row a whole pair, arm and round: the lower of its two scores; the pair takes the place of the item.
+
+    Args:
+        table: arm, round, item_id, pair, score and whatever else; rows without a pair, and pairs of which one item is
+            missing, are left out.
+    """
+    table = table[table["pair"].notna()]
+    whole = table.groupby("pair")["item_id"].transform("nunique") == 2
+    keys = ["pair", "arm", "round"]
+    rows = table[whole].assign(item_id=table["pair"], group=None)
+    both = rows.groupby(keys)["score"].agg(lambda scores: scores.min(skipna=False) if len(scores) == 2 else math.nan)
+    return rows.drop_duplicates(keys).drop(columns="score").merge(both.reset_index(), on=keys)
 
 
 def _estimates(table: "pandas.DataFrame", seed: int, level: float) -> dict:

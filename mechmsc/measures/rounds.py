@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mechmsc.figures.performance import UNITS
+from mechmsc.figures.performance import DERIVED, UNITS
 from mechmsc.measures.catalogue import SOURCES, Measure
 from mechmsc.measures.table import Block, Table
 
@@ -13,20 +13,26 @@ if TYPE_CHECKING:
     import pandas
 
 COLUMNS = (
-    *("task", "item_id", "arm", "round", "group", "question", "choice", "permutation_probs", "gold"),
+    *("task", "item_id", "arm", "round", "group", "pair", "question", "choice", "permutation_probs", "gold"),
     *("first_token_entropy", "score", "score_name", "score_direction"),
 )
 """What measuring reads of the transcripts."""
 
 
 def add_scores(table: Table, transcripts: "pandas.DataFrame") -> None:
-    """The score of every response, under its scorer's name."""
+    """The score of every response, under its scorer's name, and what follows from it under names of its own."""
     for name, rows in transcripts[transcripts["score_name"].notna()].groupby("score_name"):
         source = SOURCES["choice"] if name == "accuracy" else str(name)
-        block = Block(str(name), source, None, UNITS.get(str(name), "score"), {})
-        left = rows[table.lacks(block, rows)]
-        if len(left):
-            table.add(block, left, left["score"])
+        _add(table, str(name), source, rows, rows["score"])
+        for one in DERIVED.get(str(name), ()):
+            _add(table, one.name, source, rows, rows["score"].map(one.of))
+
+
+def _add(table: Table, name: str, source: str, rows: "pandas.DataFrame", values: "pandas.Series") -> None:
+    block = Block(name, source, None, UNITS.get(name, "score"), {})
+    left = table.lacks(block, rows)
+    if left.any():
+        table.add(block, rows[left], values[left])
 
 
 def add_rounds(table: Table, transcripts: "pandas.DataFrame", wanted: Mapping[str, Measure]) -> None:

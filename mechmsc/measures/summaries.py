@@ -12,6 +12,7 @@ from mechmsc.estimate import cluster_bootstrap_columns
 from mechmsc.measures.biased import bias_jobs
 from mechmsc.measures.calibrated import calibration_jobs, rank_jobs
 from mechmsc.measures.measured import Cube, Job, Measured, Settings, Summary
+from mechmsc.measures.paired import pair_jobs
 from mechmsc.measures.progress import bar
 from mechmsc.measures.settling import flip_jobs, settling_jobs
 from mechmsc.measures.table import Table
@@ -76,6 +77,7 @@ def all_jobs(measured: Measured) -> Iterator[Job]:
             yield Job(f"mean {cube.key}", [cube], lambda cube=cube: list(means(measured, cube)))
         yield from settling_jobs(measured, cube)
     yield from flip_jobs(measured)
+    yield from pair_jobs(measured)
     yield from calibration_jobs(measured)
     yield from rank_jobs(measured)
 

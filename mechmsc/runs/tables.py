@@ -30,6 +30,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("round", "int32"),
         Column("group", "string", required=False),
         Column("question", "string", required=False),
+        Column("image", "string", required=False),
+        Column("pair", "string", required=False),
         Column("instruction", "string", required=False),
         Column("prompt_ids", "list<int32>"),
         Column("response_ids", "list<int32>"),

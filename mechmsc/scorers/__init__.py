@@ -7,16 +7,28 @@ is the gold option.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mechmsc.errors import InputError, nearest
 from mechmsc.scorers.coverage import concept_coverage
+from mechmsc.scorers.overlap import box_accuracy, box_overlap, no_box
 from mechmsc.scorers.perspective import perspective_scores
 from mechmsc.scorers.refusal import refusal_scores
 from mechmsc.scorers.toxicity import detoxify_scores, svm_toxicity
 from mechmsc.tasks import Item
+from mechmsc.tasks.boxes import CONVENTIONS
 
-__all__ = ["SCORERS", "Scorer", "get_scorer"]
+__all__ = ["SCORERS", "Derived", "Scorer", "get_scorer"]
+
+
+class Derived(NamedTuple):
+    """Another number that follows from each score alone, summarised and drawn beside it."""
+
+    name: str
+    unit: str
+    direction: Literal["higher", "lower"]
+    of: Callable[[float], float]
+    """Score of a response (nan: it could not be scored) -> this."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,8 @@ class Scorer:
     """Which way is better."""
     score: Callable[[Sequence[Item], Sequence[str]], Sequence[float]]
     """(items, responses) -> one number a response, nan where a response cannot be scored (a blank one, mostly)."""
+    derived: tuple[Derived, ...] = ()
+    """What follows from its scores."""
 
     def __call__(self, items: Sequence[Item], responses: Sequence[str]) -> list[float]:
         """Score responses.
@@ -61,6 +75,11 @@ class Scorer:
         return scores
 
 
+BOXES = (
+    Derived("box_accuracy", "fraction with IoU of 0.5 or more", "higher", box_accuracy),
+    Derived("no_box", "fraction without a box", "lower", no_box),
+)
+
 SCORERS: dict[str, Scorer] = {
     scorer.name: scorer
     for scorer in (
@@ -69,6 +88,10 @@ SCORERS: dict[str, Scorer] = {
         Scorer("perspective", "probability", "lower", perspective_scores()),
         Scorer("refusal", "fraction refused", "higher", refusal_scores),
         Scorer("coverage", "fraction of concepts", "higher", concept_coverage),
+        *(
+            Scorer(name, "fraction shared, where there is a box", "higher", box_overlap(convention), BOXES)
+            for name, convention in (("iou", None), *((f"iou_{unit}", unit) for unit in CONVENTIONS))
+        ),
     )
 }
 """The public list: one line a scorer."""

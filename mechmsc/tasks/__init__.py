@@ -4,7 +4,8 @@ from itertools import islice
 from pathlib import Path
 
 from mechmsc.errors import InputError, nearest
-from mechmsc.tasks import commonsense, detoxification, jailbreak, social_bias
+from mechmsc.tasks import commonsense, detoxification, jailbreak, social_bias, visual_grounding, visual_qa
+from mechmsc.tasks.images import check_images
 from mechmsc.tasks.records import Item, Task, parse_choice
 
 __all__ = ["TASKS", "Item", "Task", "load_items", "parse_choice"]
@@ -16,6 +17,8 @@ TASKS: dict[str, Task] = {
         social_bias.TASK,
         jailbreak.TASK,
         commonsense.TASK,
+        visual_qa.TASK,
+        visual_grounding.TASK,
     )
 }
 """The public list, by name."""
@@ -24,7 +27,7 @@ DATA = Path(__file__).parent / "data"
 
 
 def load_items(task: str, *, path: str | Path | None = None, limit: int | None = None) -> list[Item]:
-    """The items of a task, in file order.
+    """The items of a task, in file order; those with a picture have its size in their metadata.
 
     Args:
         task: a name in `TASKS`.
@@ -33,7 +36,8 @@ def load_items(task: str, *, path: str | Path | None = None, limit: int | None =
 
     Raises:
         InputError: unknown task, limit below 1, a file that cannot be read as this task (file, line, what was expected;
-            names the task that the file looks like), no items, or an id that occurs twice.
+            names the task that the file looks like), no items, an id that occurs twice, or a picture that is missing or
+            broken (item and file).
     """
     if task not in TASKS:
         raise InputError(f"no task '{task}': {nearest(task, TASKS)}")
@@ -48,17 +52,16 @@ def load_items(task: str, *, path: str | Path | None = None, limit: int | None =
     if not items:
         raise InputError(f"{path} holds no items; expected {' or '.join(known.formats)} with one row an item")
     _refuse_duplicates(items, path)
-    return items
+    return check_images(items)
 
 
 def _refuse_duplicates(items: list[Item], path: Path) -> None:
     first: dict[str, int | str] = {}
     for item in items:
-        line = item.metadata.get("line", "?")
+        line = item.metadata.get("line", item.metadata.get("record", "?"))
         if item.item_id in first:
-            raise InputError(
-                f"{path}:{line}: item id '{item.item_id}' occurs already in line {first[item.item_id]}; remove one"
-            )
+            where = f"line {first[item.item_id]}" if "line" in item.metadata else first[item.item_id]
+            raise InputError(f"{path}:{line}: item id '{item.item_id}' occurs already in {where}; remove one")
         first[item.item_id] = line
 
 

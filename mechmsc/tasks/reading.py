@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,8 @@ class Row:
     """Field name -> value, as read."""
     path: Path
     """The file."""
-    line: int
-    """Line at which the record begins, from 1."""
+    line: int | None
+    """Line at which the record begins, from 1; None in a JSON file, whose records are named by their place in it."""
     number: int
     """Number of the record in the file, from 1; headers and blank lines do not count."""
     parent: str = ""
@@ -35,7 +36,7 @@ class Row:
 
     def wrong(self, problem: str) -> InputError:
         """The error to raise about this record."""
-        return InputError(f"{self.path}:{self.line}: {problem}")
+        return InputError(f"{self.path}{'' if self.line is None else f':{self.line}'}: {problem}")
 
     def require(self, keys: tuple[str, ...], *, expected: str) -> None:
         """Refuses a record that lacks one of the keys.
@@ -85,6 +86,29 @@ class Row:
             raise self.wrong(f"'{self.parent}{key}' must name at least one, got an empty list")
         return [self.inside(key, {str(place): value}).text(str(place)) for place, value in enumerate(values)]
 
+    def numbers(self, key: str, count: int) -> list[float]:
+        """A field that must hold a list of this many finite numbers.
+
+        Raises:
+            InputError: something else.
+        """
+        values = self._typed(key, list)
+        if len(values) != count or not all(_is_number(value) for value in values):
+            raise self.wrong(f"'{self.parent}{key}' must be {count} numbers, got {json.dumps(values)[:60]}")
+        return [float(value) for value in values]
+
+    def rows(self, key: str) -> Iterator["Row"]:
+        """The objects of a list, each as a row of its own.
+
+        Raises:
+            InputError: not a list, or something in it is not an object.
+        """
+        for place, values in enumerate(self._typed(key, list)):
+            where = f"{self.parent}{key}[{place}]"
+            if not isinstance(values, dict):
+                raise self.wrong(f"'{where}' must be {KINDS[dict]}, got {json.dumps(values)[:60]}")
+            yield Row(values, self.path, self.line, place + 1, f"{where}.")
+
     def inside(self, key: str, values: Mapping[str, Any] | None = None) -> "Row":
         """The object at a field, as a row of its own in the same place."""
         found = self._typed(key, dict) if values is None else values
@@ -115,6 +139,27 @@ def read_jsonl(path: Path, *, expected: str) -> Iterator[Row]:
             continue
         number += 1
         yield Row(_json_object(text, f"{path}:{line}", expected), path, line, number)
+
+
+def read_json(path: Path, *, expected: str) -> Row:
+    """A JSON file as one row; that of a list has it under the name `records`.
+
+    Raises:
+        InputError: unreadable, not text, not JSON (with line and column), or neither an object nor a list.
+    """
+    text = read_text(path, expected=expected)
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"{path}:{error.lineno}:{error.colno}"
+        raise InputError(f"{where}: not JSON ({error.msg}); expected {expected}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON that can be read ({error}); expected {expected}") from None
+    if isinstance(value, list):
+        value = {"records": value}
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected {expected}; got {json.dumps(value)[:60]}")
+    return Row(value, path, None, 1)
 
 
 def read_csv(path: Path, *, layouts: tuple[tuple[str, ...], ...], expected: str) -> Iterator[Row]:
@@ -181,6 +226,10 @@ def listed(names: Any, *, most: int = 8, width: int = 30) -> str:
     """Names for an error text, cut short."""
     cut = [str(name)[:width].replace("\n", " ") for name in names]
     return ", ".join(cut[:most]) + (f" and {len(cut) - most} more" if len(cut) > most else "") or "nothing"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _json_object(text: str, where: str, expected: str) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class Item:
     """Index into `options` of the right answer; None where there is none."""
     group: str | None = None
     """What the published format groups items by, such as the BBQ category; None where it has nothing of the kind."""
+    image: str | None = None
+    """Path of the picture that stands before the question; None where the question is text alone."""
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """JSON values that scorers and measures need; `line` is the line in the file."""
 

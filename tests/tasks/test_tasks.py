@@ -12,7 +12,8 @@ from mechmsc.tasks import TASKS, load_items
 def test_every_task_ships_at_least_forty_items_with_unique_ids_and_questions(task):
     items = load_items(task)
     assert len(items) >= 40
-    assert len({item.item_id for item in items}) == len({item.turn() for item in items}) == len(items)
+    asked = {(item.turn(), item.image) for item in items}
+    assert len({item.item_id for item in items}) == len(asked) == len(items)
     assert all(item.task == task and item.item_id.startswith(f"{task}/") for item in items)
 
 
@@ -40,7 +41,7 @@ def test_our_items_hold_no_markup_and_no_stray_spaces():
 def test_tasks_and_instructions_import_without_any_heavy_package():
     code = (
         "import sys; import mechmsc.tasks, mechmsc.instructions; "
-        "print([m for m in ('torch', 'transformers', 'numpy', 'pandas', 'matplotlib') if m in sys.modules])"
+        "print([m for m in ('torch', 'transformers', 'numpy', 'pandas', 'matplotlib', 'PIL') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
