@@ -1,9 +1,9 @@
-"""The whole way on the embedded model: conversations, directions, measures, interventions, figures. For two cores."""
+"""The whole way on the embedded model, from conversations to the report. For two cores."""
 
 from pathlib import Path
 from typing import Any
 
-from mechmsc.report import make_figures
+from mechmsc.report import make_figures, write_report
 from mechmsc.tasks import load_items
 
 TASKS = ("detoxification", "social_bias")
@@ -29,7 +29,7 @@ def run_demo(out: str = "runs/demo", *, device: str = "cpu") -> list[str]:
         device: where the model runs.
 
     Returns:
-        The figure files.
+        The figure files, and the report last.
     """
     from mechmsc.causal import store_dose, store_mediation
     from mechmsc.directions import load_direction
@@ -46,7 +46,7 @@ def run_demo(out: str = "runs/demo", *, device: str = "cpu") -> list[str]:
     direction = load_direction(files[-1], model=model)
     store_mediation(model, run, direction, outcome=OUTCOMES, placebos=20)
     store_dose(model, run, direction, outcome=OUTCOMES, **STEERED)
-    return make_figures(run)
+    return [*make_figures(run), write_report(run)[0]]
 
 
 def _direction(model: Any, concept: str, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Commands that read: fit a direction, measure a run, draw."""
+"""Commands that read: fit a direction, measure a run, draw, report."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -100,5 +100,22 @@ def figures(
         typer.echo(path)
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (fit, measure, figures)
+def report(
+    run: Annotated[str, typer.Argument(help="Run folder.")],
+    treatment: Annotated[str | None, typer.Option(help="Arm that is judged; left out: moral.")] = None,
+    control: Annotated[str | None, typer.Option(help="Arm it is compared with; left out: neutral, else none.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of bootstraps and sign flips.")] = None,
+) -> None:
+    """Write RUN/report.html: a verdict in words, figures, tables, settings on one page."""
+    from mechmsc.report import verdict_lines, write_report
+    from mechmsc.runs import open_run
+
+    opened = open_run(run)
+    path, findings = write_report(opened, **given(treatment=treatment, control=control, seed=seed))
+    typer.echo(path)
+    for line in verdict_lines(opened, findings):
+        typer.echo(line)
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (fit, measure, figures, report)
 """In the order of the help."""

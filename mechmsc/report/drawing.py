@@ -1,7 +1,9 @@
 """Figures of a run: which there are, and where they go."""
 
+import json
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,7 @@ def make_figures(run: Run, names: Sequence[str] | None = None, *, formats: Seque
 
     Args:
         run: finished, or as far as it is.
-        names: of `FIGURES`; None draws all that the run has numbers for.
+        names: of `figures_of`; None draws all that the run has numbers for.
         formats: of png, pdf, svg.
 
     Returns:
@@ -31,24 +33,56 @@ def make_figures(run: Run, names: Sequence[str] | None = None, *, formats: Seque
     Raises:
         InputError: an unknown figure or format, or nothing to draw.
     """
-    from mechmsc.figures.saving import save_figure
-
-    for name in names or FIGURES:
-        if name not in FIGURES:
-            raise InputError(f"unknown figure {name!r}: {nearest(name, FIGURES)}")
+    known = figures_of(run)
+    for name in names or ():
+        if name not in known:
+            raise InputError(f"unknown figure {name!r}: {nearest(name, known)}")
     written: list[str] = []
-    for name in names or FIGURES:
+    for name in names or known:
         try:
-            figure, table = FIGURES[name](run)
+            written += store_figure(run, name, formats=formats)[0]
         except InputError:
             if names or name == "performance":
-                raise
-            continue  # not measured or analysed yet
-        with tempfile.TemporaryDirectory() as folder:
-            for path in save_figure(figure, table, Path(folder), name, formats=formats):
-                run.folder.write(f"figures/{path.name}", path.read_bytes())
-                written.append(run.folder.at(f"figures/{path.name}"))
+                raise  # else: not measured or analysed yet
     return written
+
+
+def store_figure(run: Run, name: str, *, formats: Sequence[str] = ("png",)) -> "tuple[list[str], pandas.DataFrame]":
+    """Draw one figure of `figures_of` into RUN/figures.
+
+    Returns:
+        The files written, and the table of its numbers.
+
+    Raises:
+        InputError: an unknown format, or the run has no numbers for it.
+    """
+    from mechmsc.figures.saving import save_figure
+
+    figure, table = figures_of(run)[name](run)
+    written = []
+    with tempfile.TemporaryDirectory() as folder:
+        for path in save_figure(figure, table, Path(folder), name, formats=formats):
+            run.folder.write(f"figures/{path.name}", path.read_bytes())
+            written.append(run.folder.at(f"figures/{path.name}"))
+    return written, table
+
+
+def figures_of(run: Run) -> "dict[str, Callable[[Run], tuple[matplotlib.figure.Figure, pandas.DataFrame]]]":
+    """`FIGURES`, and a figure for each analysis that was stored under a name of its own."""
+    own = {}
+    for name, analysis in analyses_of(run).items():
+        if analysis in NAMED and name not in FIGURES:
+            own[name] = partial(NAMED[analysis], name=name)
+    return FIGURES | own
+
+
+def analyses_of(run: Run) -> dict[str, str]:
+    """Name of each stored effect -> the analysis that made it; those under their first name come first."""
+    found = {}
+    for name in effect_names(run.folder):
+        settings = json.loads(run.folder.read(f"effects/{name}.json") or b"{}")
+        found[name] = str(settings.get("analysis", ""))
+    return dict(sorted(found.items(), key=lambda pair: (pair[0] not in FIGURES, pair[0])))
 
 
 def caption(run: Run) -> str:
@@ -117,22 +151,22 @@ def _concept_layers(run: Run) -> Drawn:
     return draw_concept_layers(table, caption=caption(run)), table
 
 
-def _dose(run: Run) -> Drawn:
+def _dose(run: Run, name: str = "dose") -> Drawn:
     from mechmsc.causal import dose_curves, dose_table
     from mechmsc.figures.dose import draw_dose
 
-    doses, settings = _effect(run, "dose", "mechmsc dose")
+    doses, settings = _effect(run, name, "mechmsc dose")
     curves, tests = dose_curves(doses), dose_table(doses)
     where = f"Arm {doses.attrs['arm']}, steered at {doses.attrs['site']}, layers {doses.attrs['layers']}."
     said = f"{where} {caption(run)}"
     return draw_dose(curves, tests, concept=settings["direction"]["concept"], caption=said), curves
 
 
-def _mediation(run: Run) -> Drawn:
+def _mediation(run: Run, name: str = "mediation") -> Drawn:
     from mechmsc.causal import mediation_table
     from mechmsc.figures.mediation import draw_mediation
 
-    worlds, _ = _effect(run, "mediation", "mechmsc mediate")
+    worlds, _ = _effect(run, name, "mechmsc mediate")
     table, said = mediation_table(worlds), worlds.attrs
     mediator = said["concept"] or "activation"
     where = f"Mediator at {said['site']}; history: {said['history']}."
@@ -146,12 +180,17 @@ def _mediation(run: Run) -> Drawn:
     return drawn, table
 
 
-def _patch(run: Run) -> Drawn:
-    from mechmsc.patching.runs import patch_figure
+def _patch(run: Run, name: str = "patch") -> Drawn:
+    from mechmsc.figures.patching import patch_grid, patching_table
 
-    effect, _ = _effect(run, "patch", "mechmsc patch")
+    effect, _ = _effect(run, name, "mechmsc patch")
+    if {"position", "head"} <= set(effect.dims):
+        raise InputError(f"effect {name!r} has heads and positions, and a map has two axes: choose a head or a token")
+    effect, said = effect.drop_dims("item"), effect.attrs
     first = str(effect["outcome"].values[0]) if "outcome" in effect.dims else None
-    return patch_figure(run, outcome=first, caption=caption(run))
+    where = f"Round {said['round_patched']}, from arm {said['source_arm']} into {said['destination_arm']}, history "
+    text = f"{where}{said['history']}. {caption(run)}"
+    return patch_grid(effect, outcome=first, caption=text), patching_table(effect)
 
 
 def _predictive(run: Run) -> Drawn:
@@ -188,3 +227,6 @@ FIGURES: "dict[str, Callable[[Run], tuple[matplotlib.figure.Figure, pandas.DataF
     "posterior": _posterior,
 }
 """Name on the command line -> the figure of a run and its numbers."""
+
+NAMED = {"mediate": _mediation, "dose_response": _dose, "patch_run": _patch}
+"""Analyses that may be stored under names of their own."""
