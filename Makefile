@@ -22,8 +22,9 @@ check: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
+# Two processes of one thread each: small models gain nothing from two threads.
 test: check
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 bench: setup
 	$(BIN)/python tests/benchmarks/run.py

@@ -145,7 +145,7 @@ def test_a_free_answer_is_parsed_and_one_that_names_no_option_counts_as_wrong(ch
 def test_published_items_with_the_real_model_equal_the_naive_procedure(smollm2, shared_data, tmp_path, task):
     path = {"social_bias": "bbq/Religion.jsonl", "detoxification": "realtoxicityprompts/nontoxic.jsonl"}[task]
     items = load_items(task, path=shared_data / path, limit=1)
-    settings = {"arms": "moral", "rounds": 2, "samples": 1, "max_new_tokens": 8}
-    settings |= {"permutations": 2, "max_new_tokens": 4} if items[0].options else {}
+    settings = {"arms": "moral", "rounds": 2, "samples": 1, "max_new_tokens": 3}
+    settings |= {"permutations": 2} if items[0].options else {}
     run = correct(smollm2, items, tmp_path / "run", **settings)
     assert disagreement(run, expected(smollm2, items, **settings)) is None
