@@ -15,6 +15,7 @@ def budget(
     labels: Sequence[str] = (),
     max_new_tokens: int,
     forced: bool = True,
+    image: str | None = None,
 ) -> list[int]:
     """The largest length in tokens that one conversation can have after the response of each round.
 
@@ -26,12 +27,13 @@ def budget(
         labels: as in `ChatFormat.open`.
         max_new_tokens: of every free response.
         forced: with labels, the response is one of them; False: it is free.
+        image: as in `ChatFormat.open`.
 
     Returns:
         One length a round; compare the largest with the context window.
     """
     response = max(map(len, chat.label_ids(prefix, labels))) if labels and forced else max_new_tokens
-    lengths = [len(chat.open(question, instructions[0], prefix=prefix, labels=labels)) + response]
+    lengths = [len(chat.open(question, instructions[0], prefix=prefix, labels=labels, image=image)) + response]
     for instruction in instructions[1:]:
         if instruction is None:
             raise InputError("instructions: only the first may be None, later rounds have no other user turn")

@@ -18,12 +18,13 @@ Three decisions:
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import Any, Literal
 
 from mechmsc.encoding import Encoded, Region, encode
 from mechmsc.errors import InputError
+from mechmsc.pictured import shot
 from mechmsc.templates import ANSWERS, BLANK, USERS, Pieces, Renderer, cut, system_message, turns
 from mechmsc.transcripts import Span, Transcript
 
@@ -88,6 +89,7 @@ class ChatFormat:
         labels: Sequence[str] = (),
         item_id: str = "",
         arm: str = "",
+        image: str | None = None,
     ) -> Transcript:
         """The prompt of round 1.
 
@@ -99,6 +101,7 @@ class ChatFormat:
                 put into the prompt.
             item_id: recorded in the transcript.
             arm: recorded in the transcript.
+            image: path of a picture, which the template puts into the first user turn; its tokens are span `image`.
 
         Returns:
             A transcript whose ids equal `tokenizer.apply_chat_template(..., add_generation_prompt=True)`, then the
@@ -110,14 +113,19 @@ class ChatFormat:
         parts = [part for part in parts if part[1]]
         user = BLANK.join(text for _, text in parts)
         messages = [*self._opening_messages(), *turns([user], [])]
-        text = self._expect(messages, self.pieces.head + user + self.pieces.tail)
         regions = [] if self.pieces.system is None else [("system", *self.pieces.system)]
-        start = len(self.pieces.head)
+        head, start = self.pieces.head, len(self.pieces.head)
+        self._expect(messages, head + user + self.pieces.tail)
+        if image is not None:
+            seen = shot(self.renderer, messages, head, user + self.pieces.tail, image)
+            head, start = head + seen.text, start + len(seen.text)
+            regions.append(("image", len(self.pieces.head) + seen.start, len(self.pieces.head) + seen.end))
+        text = head + user + self.pieces.tail
         for name, part in parts:
             regions.append((name, start, start + len(part)))
             start += len(part) + len(BLANK)
         addition = self._tokenise(text, regions, 0, prefix, tuple(labels))
-        return Transcript(item_id, arm, addition.ids, tuple(addition.spans(0, 1)))
+        return Transcript(item_id, arm, addition.ids, tuple(addition.spans(0, 1)), image)
 
     def reply(self, transcript: Transcript, response_ids: Sequence[int], *, stop_reason: StopReason) -> Transcript:
         """Splice the response of the current round in.
@@ -138,7 +146,7 @@ class ChatFormat:
             )
         start = len(transcript.ids)
         span = Span("response", round, start, start + len(ids))
-        return Transcript(transcript.item_id, transcript.arm, transcript.ids + ids, (*transcript.spans, span))
+        return replace(transcript, ids=transcript.ids + ids, spans=(*transcript.spans, span))
 
     def ask(
         self, transcript: Transcript, instruction: str, *, prefix: str | None = None, labels: Sequence[str] = ()
@@ -160,9 +168,7 @@ class ChatFormat:
             after = addition.ids.index(self.closing_id) + 1
             addition = addition.since(after)
         spans = addition.spans(len(transcript.ids), round + 1)
-        return Transcript(
-            transcript.item_id, transcript.arm, transcript.ids + addition.ids, (*transcript.spans, *spans)
-        )
+        return replace(transcript, ids=transcript.ids + addition.ids, spans=(*transcript.spans, *spans))
 
     def delta_length(self, instruction: str, *, prefix: str | None = None, labels: Sequence[str] = ()) -> int:
         """The largest number of tokens that `ask` adds for this instruction."""

@@ -129,7 +129,7 @@ def _prompt(chat: ChatFormat, line: _Line, round: int) -> Transcript:
     if round > 1:
         return chat.ask(line.transcript, text, **options)
     question = line.item.turn(line.order or None)
-    return chat.open(question, text, item_id=line.item.item_id, arm=line.arm.name, **options)
+    return chat.open(question, text, item_id=line.item.item_id, arm=line.arm.name, image=line.item.image, **options)
 
 
 def _begin(model: "HookedTransformer", chat: ChatFormat, lines: Sequence[_Line], kind: str) -> tuple[Decoder, Tensor]:
@@ -145,7 +145,7 @@ def _begin(model: "HookedTransformer", chat: ChatFormat, lines: Sequence[_Line],
         decoder = open_decoder(model, len(lines), kind=kind)
         return decoder, _encode_rest(decoder, chat, lines)
     decoder = open_decoder(model, len(groups), kind=kind)
-    decoder.extend(shared)
+    decoder.extend(shared, [Shown(lines[members[0]].transcript, chat.end_ids) for members in groups.values()])
     row = {i: g for g, members in enumerate(groups.values()) for i in members}
     decoder.select([row[i] for i in range(len(lines))])
     return decoder, _encode_rest(decoder, chat, lines)

@@ -7,6 +7,7 @@ the label that a forced choice left.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from os.path import commonprefix
 from typing import Any
 
@@ -54,7 +55,7 @@ def permuted(tokenizer: Any, transcript: Transcript, order: Sequence[int]) -> Tr
                 new = _relabelled(new, labels, order, transcript, span)
             spans.append(Span(span.name, span.round, len(ids), len(ids) + len(new)))
             ids += new
-    return Transcript(transcript.item_id, transcript.arm, tuple(ids), tuple(spans))
+    return replace(transcript, ids=tuple(ids), spans=tuple(spans))
 
 
 def _relabelled(

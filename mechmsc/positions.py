@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mechmsc.chat import ChatFormat
 from mechmsc.errors import InputError, TemplateError
+from mechmsc.model.vision import vision_of
 from mechmsc.sites import Site
 from mechmsc.transcripts import Transcript
 
@@ -158,13 +159,18 @@ def _state(model: "HookedTransformer") -> _State:
 @contextmanager
 def in_flight(model: "HookedTransformer", rows: Sequence[Row] | None) -> Iterator[None]:
     """While the block runs, these rows are what the model's passes hold; None: nothing is known."""
-    state = _state(model)
+    state, vision = _state(model), vision_of(model)
     before = state.flight
     state.flight = None if rows is None else Flight(tuple(rows), torch.device(model.cfg.device))
+    seen = None if vision is None else vision.rows
+    if vision is not None:
+        vision.rows = rows
     try:
         yield
     finally:
         state.flight = before
+        if vision is not None:
+            vision.rows = seen
 
 
 def flight(model: "HookedTransformer") -> Flight | None:
@@ -216,11 +222,14 @@ def bare_calls_on(model: "HookedTransformer", shown: Sequence[Shown]) -> Iterato
     The embedding sees the tokens of every pass, `run_with_hooks` and `run_with_cache` included; there the rows are
     compared with the conversations, padded on either side or going on after the conversation.
     """
-    state = _state(model)
+    state, vision = _state(model), vision_of(model)
+    seen = None if vision is None else vision.rows
 
     def look(module: object, args: tuple[Tensor, ...]) -> None:  # noqa: ARG001 - a torch hook's
         if state.flight is None:
             state.bare = Flight(tuple(_match(args[0], shown)), torch.device(model.cfg.device))
+            if vision is not None:
+                vision.rows = state.bare.rows
 
     handle, before = model.embed.register_forward_pre_hook(look), state.bare
     try:
@@ -228,6 +237,8 @@ def bare_calls_on(model: "HookedTransformer", shown: Sequence[Shown]) -> Iterato
     finally:
         handle.remove()
         state.bare = before
+        if vision is not None:
+            vision.rows = seen
 
 
 def _match(tokens: Tensor, shown: Sequence[Shown]) -> Iterator[Row]:

@@ -162,7 +162,7 @@ def _lengths(chat: ChatFormat, item: Item, arm: Arm, settings: Settings) -> list
     stances = [arm.stance(round) for round in range(1, settings.rounds + 1)]
     texts = [instruction(item, stance, round) for round, stance in enumerate(stances, start=1) if stance is not None]
     prefix = TASKS[item.task].answer_prefix if item.options else None
-    options = {"prefix": prefix, "labels": item.labels, "max_new_tokens": settings.max_new_tokens}
+    options = {"prefix": prefix, "labels": item.labels, "max_new_tokens": settings.max_new_tokens, "image": item.image}
     forced = settings.choice_mode == "forced_choice"
     turns = [item.turn(order or None) for order in shifts(len(item.options), settings.permutations)]
     tokens = [

@@ -63,6 +63,8 @@ class Renderer:
     """Passed as `enable_thinking`; templates that do not know it ignore it."""
     specials: tuple[str, ...]
     """Texts that the tokenizer reads as control tokens."""
+    listed: bool = False
+    """Whether contents are handed over as lists of parts, as the templates of vision-language models want them."""
 
     @classmethod
     def of(cls, tokenizer: Any, date: str | None, thinking: bool) -> "Renderer":
@@ -87,15 +89,20 @@ class Renderer:
             today = datetime.date.today() if date is None else datetime.date.fromisoformat(date)
         except ValueError as error:
             raise InputError(f"date: expected an ISO date such as 2026-01-31, got {date!r}") from error
-        return cls(
-            tokenizer, _with_frozen_date(tokenizer.get_chat_template(), today), today, thinking, _specials(tokenizer)
-        )
+        template = _with_frozen_date(tokenizer.get_chat_template(), today)
+        listed = getattr(tokenizer, "mechmsc_vision", None) is not None
+        return cls(tokenizer, template, today, thinking, _specials(tokenizer), listed)
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """The text of a conversation that ends in a user turn, generation prompt included."""
+    def render(self, messages: Sequence[Message], *, pictured: bool = False) -> str:
+        """The text of a conversation that ends in a user turn, generation prompt included.
+
+        Args:
+            messages: the turns.
+            pictured: whether the first user turn opens with a picture.
+        """
         try:
             return self.tokenizer.apply_chat_template(
-                list(messages),
+                _listed(messages, pictured=pictured) if self.listed else list(messages),
                 chat_template=self.template,
                 tokenize=False,
                 add_generation_prompt=True,
@@ -129,6 +136,17 @@ class Renderer:
             f"chat template of {_name(self.tokenizer)}: expected {expected}, but {arrived}; "
             "use a model with a template that leaves earlier turns as they are"
         )
+
+
+def _listed(messages: Sequence[Message], *, pictured: bool) -> list[dict[str, Any]]:
+    """Contents as lists of parts."""
+    made: list[dict[str, Any]] = [
+        {"role": message["role"], "content": [{"type": "text", "text": message["content"]}]} for message in messages
+    ]
+    if pictured:
+        first = next(message for message in made if message["role"] == "user")
+        first["content"] = [{"type": "image"}, *first["content"]]
+    return made
 
 
 def system_message(content: str) -> Message:

@@ -6,7 +6,7 @@ is the business of `sites.py`, which asks a transcript for indices.
 
 import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mechmsc.errors import InputError, nearest
 
@@ -51,6 +51,8 @@ class Transcript:
     """All token ids so far, the first token of the sequence first."""
     spans: tuple[Span, ...]
     """Sorted, disjoint, together exactly `ids`: every token belongs to one span."""
+    image: str | None = None
+    """Path of the picture that the span `image` of round 1 stands for; None where there is none."""
 
     def __post_init__(self) -> None:
         """Refuse spans that leave a token out or claim one twice."""
@@ -110,7 +112,7 @@ class Transcript:
         """The conversation cut at the prompt end of this round: what the model saw before it responded."""
         end = self.prompt_end(round) + 1
         kept = tuple(span for span in self.spans if span.end <= end and (span.name != "response" or span.round < round))
-        return Transcript(self.item_id, self.arm, self.ids[:end], kept)
+        return replace(self, ids=self.ids[:end], spans=kept)
 
     def content(self, name: str, round: int, end_ids: Collection[int]) -> tuple[int, ...]:
         """Indices that a mean over the span is taken over, without end-of-turn tokens and the sequence's first token.
@@ -138,7 +140,14 @@ class Transcript:
 
     @classmethod
     def from_row(
-        cls, prompt_ids: Sequence[int], response_ids: Sequence[int], spans: str, *, item_id: str = "", arm: str = ""
+        cls,
+        prompt_ids: Sequence[int],
+        response_ids: Sequence[int],
+        spans: str,
+        *,
+        item_id: str = "",
+        arm: str = "",
+        image: str | None = None,
     ) -> "Transcript":
         """The conversation of one row of transcripts.parquet, up to the end of that row's response.
 
@@ -148,12 +157,13 @@ class Transcript:
             spans: JSON as `spans_json` writes it.
             item_id: the row's item.
             arm: the row's arm.
+            image: the path of its picture, if it has one.
 
         Raises:
             InputError: the spans are not JSON of this form, or do not cover the ids.
         """
         ids = tuple(int(token) for token in (*prompt_ids, *response_ids))
-        return cls(item_id, arm, ids, tuple(_read_spans(spans, item_id)))
+        return cls(item_id, arm, ids, tuple(_read_spans(spans, item_id)), image)
 
     def _check_round(self, round: int) -> None:
         if not 1 <= round <= self.rounds:

@@ -84,7 +84,8 @@ class Run:
             rows = found
         row = rows.iloc[0]
         ids = [row[name].tolist() for name in ("prompt_ids", "response_ids")]
-        whole = Transcript.from_row(ids[0], ids[1], row["spans"], item_id=item_id, arm=arm)
+        image = row["image"] if isinstance(row.get("image"), str) else None
+        whole = Transcript.from_row(ids[0], ids[1], row["spans"], item_id=item_id, arm=arm, image=image)
         return whole.up_to(round)
 
 
