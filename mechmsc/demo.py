@@ -19,6 +19,9 @@ STATEMENTS: int | None = None
 """Statements a concept; None: all inside the package."""
 STEERED: dict[str, Any] = {"rounds": [2], "placebos": 20, "strengths": (-2.0, -1.0, 0.0, 1.0, 2.0)}
 OUTCOMES = ["choice_entropy", "choice_entropy_within"]
+PATCHED: dict[str, Any] = {"source_arm": "moral", "destination_arm": "neutral", "round": 2, "align": "shared"}
+PATCHED_ITEMS, PATCHED_EVERY = 4, 3
+"""Items of the patching map, and every how many layers it has a row."""
 
 
 def run_demo(out: str = "runs/demo", *, device: str = "cpu") -> list[str]:
@@ -32,9 +35,11 @@ def run_demo(out: str = "runs/demo", *, device: str = "cpu") -> list[str]:
         The figure files, and the report last.
     """
     from mechmsc.causal import store_dose, store_mediation
+    from mechmsc.causal.simulation import store_simulation
     from mechmsc.directions import load_direction
     from mechmsc.measures import measure_run
     from mechmsc.model import load_model
+    from mechmsc.patching import patch_run
     from mechmsc.rounds import self_correct
 
     model = load_model(device=device)
@@ -46,6 +51,8 @@ def run_demo(out: str = "runs/demo", *, device: str = "cpu") -> list[str]:
     direction = load_direction(files[-1], model=model)
     store_mediation(model, run, direction, outcome=OUTCOMES, placebos=20)
     store_dose(model, run, direction, outcome=OUTCOMES, **STEERED)
+    patch_run(model, run, **PATCHED, layers=range(0, model.cfg.n_layers, PATCHED_EVERY), limit=PATCHED_ITEMS)
+    store_simulation(out)
     return [*make_figures(run), write_report(run)[0]]
 
 

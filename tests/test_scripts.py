@@ -11,6 +11,12 @@ from tiny_runs import load_chatty
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
+SMALL = {
+    "does_an_injected_instruction_raise_uncertainty": [],
+    "does_steering_move_uncertainty": ["--placebos", "2"],
+    "which_site_mediates": ["--every", "2", "--limit", "1", "--rounds", "2"],
+}
+"""Experiments that need a direction, and what makes them quick."""
 
 
 def test_the_example_of_the_readme_runs_on_the_embedded_model(smollm2, tmp_path, monkeypatch):
@@ -33,7 +39,8 @@ def small_demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     model, out = load_chatty(folder), str(folder / "demo")
     with pytest.MonkeyPatch.context() as patched:
-        small = {**demo.SETTINGS, "rounds": 3, "samples": 2, "max_new_tokens": 2}
+        arms = (*demo.SETTINGS["arms"], "moral+immoral@2")
+        small = {**demo.SETTINGS, "arms": arms, "rounds": 3, "samples": 2, "max_new_tokens": 2}
         patched.setattr(demo, "SETTINGS", small)
         patched.setattr(demo, "ITEMS", 2)
         patched.setattr(demo, "STATEMENTS", 80)
@@ -59,14 +66,17 @@ def test_the_demo_ends_with_figures_and_their_numbers_and_resumes(small_demo):
     pd.testing.assert_frame_equal(open_run(out).transcripts, before)
 
 
-@pytest.mark.filterwarnings("ignore:.*items")  # few of them
+@pytest.mark.filterwarnings("ignore:.*item")  # few of them
 @pytest.mark.parametrize("script", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_is_short_and_draws_its_figure_from_a_run(script, small_demo, tmp_path):
     assert len(script.read_text().splitlines()) <= 80
     spec = importlib.util.spec_from_file_location(script.stem, script)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.main([str(small_demo[0]), "--out", str(tmp_path / "figures")])
+    asked = [str(small_demo[0]), "--out", str(tmp_path / "figures")]
+    if script.stem in SMALL:
+        asked += ["--direction", f"{small_demo[0]}/directions/stereotyping.safetensors", *SMALL[script.stem]]
+    module.main(asked)
     assert (tmp_path / "figures" / f"{script.stem}.png").stat().st_size > 10_000
     assert not pd.read_csv(tmp_path / "figures" / f"{script.stem}.csv").empty
 
