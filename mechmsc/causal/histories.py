@@ -5,7 +5,7 @@ of round t differs. history="own": each arm's own conversation.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mechmsc.chat import ChatFormat
@@ -138,11 +138,12 @@ def _asked(chat: ChatFormat, item: Item, arm: Arm, round: int, before: Transcrip
         "labels": item.labels,
     }
     if before is None:
-        return chat.open(item.turn(), text, item_id=item.item_id, arm=arm.name, **options)
+        return chat.open(item.turn(), text, item_id=item.item_id, arm=arm.name, image=item.image, **options)
     asked = chat.ask(before, text, **options)
-    return Transcript(item.item_id, arm.name, asked.ids, asked.spans)
+    return replace(asked, item_id=item.item_id, arm=arm.name)
 
 
 def _conversation(row: dict[str, Any]) -> Transcript:
     ids = [row[name].tolist() for name in ("prompt_ids", "response_ids")]
-    return Transcript.from_row(*ids, row["spans"], item_id=row["item_id"], arm=row["arm"])
+    image = row["image"] if isinstance(row.get("image"), str) else None
+    return Transcript.from_row(*ids, row["spans"], item_id=row["item_id"], arm=row["arm"], image=image)

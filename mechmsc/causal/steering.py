@@ -31,11 +31,12 @@ LAYERS_TRIED = 10
 
 
 def validation_items(items: Sequence[Item], *, share: float = 0.25, seed: int = 0) -> list[str]:
-    """Items to choose on; those of one template together, so that none is on both sides.
+    """Items of each task to choose on; those of one template together, so that none is on both sides.
 
     Args:
         items: of a run.
-        share: of the templates (items, where there are none), above 0 and below 1; at least one is chosen, one is left.
+        share: of the templates (items, where there are none), above 0 and below 1; at least one is chosen, one is left; a task of one
+            template gives none.
         seed: of the choice.
 
     Raises:
@@ -43,11 +44,13 @@ def validation_items(items: Sequence[Item], *, share: float = 0.25, seed: int = 
     """
     if not 0 < share < 1:
         raise InputError(f"share: expected a number above 0 and below 1, got {share}")
-    families = sorted({_family(item) for item in items})
-    if len(families) < 2:
+    chosen: set[str] = set()
+    for task in dict.fromkeys(item.task for item in items):
+        families = sorted({_family(item) for item in items if item.task == task})
+        n = min(max(1, round(share * len(families))), len(families) - 1)
+        chosen |= set(np.random.default_rng(seed).permutation(families)[:n].tolist())
+    if not chosen:
         raise InputError("items that are all of one template: none would be left to report")
-    n = min(max(1, round(share * len(families))), len(families) - 1)
-    chosen = set(np.random.default_rng(seed).permutation(families)[:n].tolist())
     return [item.item_id for item in items if _family(item) in chosen]
 
 

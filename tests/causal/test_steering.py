@@ -102,6 +102,9 @@ def test_items_of_one_template_are_chosen_on_together():
     numbers = [int(one.split("/")[1]) for one in chosen]
     assert len(chosen) == 4 and {n // 2 for n in numbers} == {n // 2 for n in numbers if n % 2}
     assert chosen == validation_items(made([1, 1, 2, 2, 3, 3, 4, 4]), share=0.5, seed=0)
+    others = [Item(f"detoxification/{i}", "detoxification", "q") for i in range(2)]
+    both = validation_items([*made([1, 1, 2]), *others])
+    assert len({one.split("/")[0] for one in both}) == 2 and sum(one.startswith("detox") for one in both) == 1
     with pytest.raises(InputError, match="all of one template"):
         validation_items(made([1, 1, 1]))
 
