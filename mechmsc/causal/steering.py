@@ -35,8 +35,8 @@ def validation_items(items: Sequence[Item], *, share: float = 0.25, seed: int = 
 
     Args:
         items: of a run.
-        share: of the templates (items, where there are none), above 0 and below 1; at least one is chosen, one is left; a task of one
-            template gives none.
+        share: of the templates (items, where there are none), above 0 and below 1; at least one is chosen and one is
+            left; a task of one template gives none.
         seed: of the choice.
 
     Raises:
