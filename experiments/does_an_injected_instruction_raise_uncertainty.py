@@ -39,7 +39,7 @@ def draw(table, *, arms: dict[str, str], caption: str):
 
 def mediation(run, *, direction: str, arms: dict[str, str], outcome: str):
     """TE, NIE and NDE of the injection at its rounds."""
-    model = mm.load_model(run.manifest["model"]["name"])
+    model = mm.load_model(name_or_path=run.manifest["model"]["name"])
     along, rounds = mm.load_direction(direction, model=model), injected_rounds(run, **arms)
     store_mediation(model, run, along, name="injection", **arms, rounds=rounds, outcome=[outcome], placebos=20)
     return mediation_table(read_effect(run.folder, "injection")[0]), along.concept
