@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mechmsc.model.forward import output_matrix
 from mechmsc.positions import Row, Shown, in_flight
 from mechmsc.sites import POSITIONS, CaptureSite
 from mechmsc.transcripts import Transcript
@@ -111,7 +112,7 @@ def _pass(
     def keep(activation: Tensor, hook: object, *, site: CaptureSite, layer: int) -> None:  # noqa: ARG001 - a hook's
         value = _reduced(activation, rows[site.position], spans if site.component == "pattern" else None)
         if site.component == "result":
-            value = torch.einsum("brhd,hdm->brhm", value, model.blocks[layer].attn.W_O.float())
+            value = torch.einsum("brhd,hdm->brhm", value, output_matrix(model, layer).float())
         if "head" in site.dims and value.shape[2] < model.cfg.n_heads:
             value = value.repeat_interleave(model.cfg.n_heads // value.shape[2], dim=2)
         kept[str(site)][layer] = value  # ln1 runs once for each of q, k and v: one value, three times

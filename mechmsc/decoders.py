@@ -6,27 +6,28 @@ last of them; `branch`, `step`, `keep`, `merge` and `end` draw continuations tha
 that cannot merge leaves the tokens to be encoded again with the next turn.
 
 - `HuggingFaceDecoder`: the Hugging Face forward over a `BranchingCache`; the default, fast.
-- `HookedDecoder`: HookedTransformer's forward over its own cache, so that hooks act on every token drawn. Told which
+- `HookedDecoder`: the engine's forward over a cache of its own, so that hooks act on every token drawn. Told which
   conversations its rows are (`shown`), it keeps the position map that edits need; the other one refuses active edits.
 
 Both compute the logits of one position a row, never those of the prompt.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from mechmsc.kv_cache import ATTENTION, BranchingCache, attention
+from mechmsc.kv_cache import BranchingCache
 from mechmsc.model import hf_model
-from mechmsc.model.forward import new_kv_cache, unembed_last
+from mechmsc.model.drawing import encoded, padded
+from mechmsc.model.engines import KeyValues, engine_of
+from mechmsc.model.forward import unembed_last
+from mechmsc.model.vision import vision_of
 from mechmsc.positions import Row, Shown, in_flight, refuse_edits
 
 if TYPE_CHECKING:
-    from transformer_lens import HookedTransformer
+    from mechmsc.model.engines import Model
 
 
 @runtime_checkable
@@ -62,52 +63,55 @@ class Decoder(Protocol):
         """Drop all branches."""
 
 
-def open_decoder(model: "HookedTransformer", n_rows: int, *, kind: str = "huggingface") -> Decoder:
+def open_decoder(model: "Model", n_rows: int, *, kind: str = "huggingface") -> Decoder:
     """An empty decoder for `n_rows` conversations; `kind` is one of `settings.DECODERS`."""
     return {"huggingface": HuggingFaceDecoder, "hooked": HookedDecoder}[kind](model, n_rows)
-
-
-def _padded(ids: Sequence[Sequence[int]], device: torch.device, *, side: str) -> Tensor:
-    width = max(map(len, ids))
-    fill = [[0] * (width - len(row)) for row in ids]
-    rows = [[*f, *row] if side == "left" else [*row, *f] for f, row in zip(fill, ids, strict=True)]
-    return torch.tensor(rows, dtype=torch.long, device=device)
 
 
 class HuggingFaceDecoder:
     """The Hugging Face forward over a `BranchingCache`."""
 
-    def __init__(self, model: "HookedTransformer", n_rows: int) -> None:
+    def __init__(self, model: "Model", n_rows: int) -> None:
         self._model, self._hf = model, hf_model(model)
         self._device = self._hf.device
         self._cache = BranchingCache(n_rows, self._device)
+        self._shown: list[Shown] | None = None
+        self._of_branch: list[int] = []
+        self._steps = 0
 
     @property
     def lengths(self) -> list[int]:
         """Tokens encoded in each row."""
         return self._cache.lengths
 
-    def extend(self, ids: Sequence[Sequence[int]], shown: Sequence[Shown] | None = None) -> Tensor:  # noqa: ARG002
+    def extend(self, ids: Sequence[Sequence[int]], shown: Sequence[Shown] | None = None) -> Tensor:
         """See `Decoder`. `[row, d_vocab]`."""
-        tokens = _padded(ids, self._device, side="left")
-        return self._forward(tokens, self._cache.extend([len(row) for row in ids]))
+        self._shown = self._shown if shown is None else list(shown)
+        tokens, counts = padded(ids, self._device, side="left"), [len(row) for row in ids]
+        rows = self._rows(range(len(ids)), counts, width=tokens.shape[1])
+        return self._forward(tokens, self._cache.extend(counts), rows)
 
     def select(self, rows: Sequence[int]) -> None:
         """See `Decoder`."""
         self._cache.select(rows)
+        self._shown = None if self._shown is None else [self._shown[row] for row in rows]
 
     def branch(self, rows: Sequence[int]) -> None:
         """See `Decoder`."""
         self._cache.branch(rows)
+        self._of_branch, self._steps = list(rows), 0
 
     def step(self, ids: Sequence[int]) -> Tensor:
         """See `Decoder`. `[branch, d_vocab]`."""
         tokens = torch.tensor(list(ids), dtype=torch.long, device=self._device)
-        return self._forward(tokens[:, None], self._cache.step())
+        rows = self._rows(self._of_branch, [1] * len(ids), after=self._steps, width=1)
+        self._steps += 1
+        return self._forward(tokens[:, None], self._cache.step(), rows)
 
     def keep(self, branches: Sequence[int]) -> None:
         """See `Decoder`."""
         self._cache.keep(branches)
+        self._of_branch = [self._of_branch[branch] for branch in branches]
 
     def merge(self, branch: int, count: int) -> None:
         """See `Decoder`."""
@@ -117,48 +121,35 @@ class HuggingFaceDecoder:
         """See `Decoder`."""
         self._cache.end()
 
-    def _forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
+    def _rows(self, rows: Sequence[int], counts: Sequence[int], *, width: int, after: int = 0) -> list[Row] | None:
+        """What is in flight, for models that see; padding is on the left."""
+        if self._shown is None or vision_of(self._model) is None:
+            return None
+        lengths = self.lengths
+        return [Row(self._shown[r], lengths[r] + after, n, width - n) for r, n in zip(rows, counts, strict=True)]
+
+    def _forward(self, tokens: Tensor, positions: Tensor, rows: list[Row] | None) -> Tensor:
         refuse_edits(
             self._model, "decoder 'huggingface'", "use decoder='hooked', or `suspended(model)` for a clean run"
         )
-        with torch.no_grad(), _attention_of(self._hf):
-            out = self._hf(
-                input_ids=tokens,
-                position_ids=positions.clamp(min=0),
-                past_key_values=self._cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        return out.logits[:, -1].float()
-
-
-@contextmanager
-def _attention_of(hf: torch.nn.Module) -> Iterator[None]:
-    """Let the model attend through the cache, and leave it as it was."""
-    from transformers import AttentionInterface
-
-    AttentionInterface.register(ATTENTION, attention)
-    config = hf.config.get_text_config(decoder=True)
-    before = config._attn_implementation
-    config._attn_implementation = ATTENTION
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
+        if rows is None:
+            return encoded(self._hf, self._cache, tokens, positions)
+        with in_flight(self._model, rows):
+            return encoded(self._hf, self._cache, tokens, positions)
 
 
 class HookedDecoder:
-    """HookedTransformer's forward over its own cache: slower, but every hook of the caller's acts while decoding.
+    """The engine's forward over its own cache: slower, but every hook of the caller's acts while decoding.
 
-    TransformerLens masks a sliding window by cache slot, not by position, so the cache is packed after every `extend`:
-    each row's tokens stand together at the right and holes at the left only.
+    Engines mask a sliding window by cache slot, not by position, so the cache is packed after every `extend`: each
+    row's tokens stand together at the right and holes at the left only.
     """
 
-    def __init__(self, model: "HookedTransformer", n_rows: int) -> None:
+    def __init__(self, model: "Model", n_rows: int) -> None:
         self._model = model
         self._device = torch.device(model.cfg.device)
-        self._cache = new_kv_cache(model, n_rows)
-        self._branches = None
+        self._cache = engine_of(model).key_values(model, n_rows)
+        self._branches: KeyValues | None = None
         self._shown: list[Shown] | None = None
         self._of_branch: list[int] = []
         self._steps = 0
@@ -168,8 +159,8 @@ class HookedDecoder:
         """See `Decoder`. `[row, d_vocab]`."""
         counts = [len(row) for row in ids]
         self._shown = self._shown if shown is None else list(shown)
-        tokens = _padded(ids, self._device, side="right")
-        mask = _padded([[1] * count for count in counts], self._device, side="right")
+        tokens = padded(ids, self._device, side="right")
+        mask = padded([[1] * count for count in counts], self._device, side="right")
         residual = self._residual(tokens, mask, self._cache, self._rows(range(len(ids)), counts))
         last = torch.tensor(counts, device=self._device) - 1
         logits = unembed_last(self._model, residual[torch.arange(len(counts), device=self._device), last][:, None])
@@ -179,13 +170,13 @@ class HookedDecoder:
 
     def select(self, rows: Sequence[int]) -> None:
         """See `Decoder`."""
-        self._cache = _taken(self._cache, rows, self._device)
+        self._cache = self._taken(self._cache, rows)
         self.lengths = [self.lengths[row] for row in rows]
         self._shown = None if self._shown is None else [self._shown[row] for row in rows]
 
     def branch(self, rows: Sequence[int]) -> None:
         """See `Decoder`."""
-        self._branches = _taken(self._cache, rows, self._device)
+        self._branches = self._taken(self._cache, rows)
         self._of_branch, self._steps = list(rows), 0
 
     def step(self, ids: Sequence[int]) -> Tensor:
@@ -197,7 +188,7 @@ class HookedDecoder:
 
     def keep(self, branches: Sequence[int]) -> None:
         """See `Decoder`."""
-        self._branches = _taken(self._branches, branches, self._device)
+        self._branches = self._taken(self._branches, branches)
         self._of_branch = [self._of_branch[branch] for branch in branches]
 
     def merge(self, branch: int, count: int) -> None:
@@ -213,22 +204,12 @@ class HookedDecoder:
             return None
         return [Row(self._shown[r], self.lengths[r] + after, n) for r, n in zip(rows, counts, strict=True)]
 
-    def _residual(self, tokens: Tensor, mask: Tensor, cache: object, rows: list[Row] | None) -> Tensor:
-        n_layers = self._model.cfg.n_layers
+    def _residual(self, tokens: Tensor, mask: Tensor, cache: KeyValues, rows: list[Row] | None) -> Tensor:
         with torch.no_grad(), in_flight(self._model, rows):
-            return self._model(tokens, attention_mask=mask, past_kv_cache=cache, stop_at_layer=n_layers)
+            return cache.residual(tokens, mask)
 
     def _pack(self) -> None:
-        width = max(self.lengths)
-        order = self._cache.previous_attention_mask.argsort(dim=1, stable=True)[:, -width:]
-        self._cache.previous_attention_mask = self._cache.previous_attention_mask.gather(1, order)
-        for entry in self._cache.entries:
-            index = order[:, :, None, None].expand(-1, -1, *entry.past_keys.shape[2:])
-            entry.past_keys, entry.past_values = entry.past_keys.gather(1, index), entry.past_values.gather(1, index)
+        self._cache.pack(max(self.lengths))
 
-
-def _taken(cache: object, rows: Sequence[int], device: torch.device) -> object:
-    """A cache of TransformerLens whose rows are these; the original is left alone."""
-    index = torch.tensor(list(rows), device=device)
-    entries = [replace(e, past_keys=e.past_keys[index], past_values=e.past_values[index]) for e in cache.entries]
-    return replace(cache, entries=entries, previous_attention_mask=cache.previous_attention_mask[index])
+    def _taken(self, cache: KeyValues, rows: Sequence[int]) -> KeyValues:
+        return cache.taken(torch.tensor(list(rows), device=self._device))

@@ -9,6 +9,8 @@ from mechmsc.tasks.records import Item
 
 CHOICE_MODES = ("forced_choice", "free")
 DECODERS = ("huggingface", "hooked")
+ENGINES = ("hooked", "bridge")
+"""What reads and edits activations, `load_model(engine=)`; where none is named, the model decides."""
 ARMS = ("moral", "neutral")
 """Arms of a run that names none."""
 BATCH_SIZE = 16

@@ -17,7 +17,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def smollm2():
-    """The embedded model as a HookedTransformer, fetched once into the cache; a skip only where it cannot be."""
+    """The embedded model, fetched once into the cache; a skip only where it cannot be."""
     from mechmsc.errors import FetchError
     from mechmsc.model import load_model
 
@@ -47,11 +47,11 @@ def model_cache(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def load_tiny(tiny_folder, model_cache):
-    """A function: architecture, and keywords of load_model -> a new HookedTransformer around the random tiny model."""
+    """A function: architecture, and keywords of load_model -> a new model around the random tiny one."""
     from mechmsc.model import load_model
 
-    def load(architecture: str, *, device: str = "cpu", dtype: str = "float32"):
-        return load_model(tiny_folder(architecture), device=device, dtype=dtype, cache=model_cache)
+    def load(architecture: str, *, device: str = "cpu", dtype: str = "float32", engine: str | None = None):
+        return load_model(tiny_folder(architecture), device=device, dtype=dtype, engine=engine, cache=model_cache)
 
     return load
 

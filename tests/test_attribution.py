@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from engines import HAS_HOOKED
 from scipy.stats import spearmanr
 from test_patching import VOCABULARY, N, pairs, two_logits
 from test_patching_alignment import DESTINATION, SOURCE
@@ -20,6 +21,8 @@ ALL = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z", "q", 
 @pytest.fixture(scope="module")
 def linear_model():
     """One block of attention alone, without norms: logits are linear in z, v, pattern, attn_out and resid_post."""
+    if not HAS_HOOKED:
+        pytest.skip("the linear model is a HookedTransformer, which TransformerLens 4 has not")
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
     cfg = HookedTransformerConfig(

@@ -9,6 +9,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from engines import hooked_only
 from tiny_models import CONFIGS, VOCABULARY, byte_tokenizer
 
 from mechmsc.errors import FetchError, InputError, MechmscError
@@ -21,6 +22,7 @@ def storage_of(tensor):
     return tensor.untyped_storage().data_ptr()
 
 
+@hooked_only
 @pytest.mark.parametrize("architecture", CONFIGS)
 def test_every_large_parameter_is_a_view_on_the_hugging_face_model(load_tiny, architecture):
     model = load_tiny(architecture)
@@ -32,6 +34,7 @@ def test_every_large_parameter_is_a_view_on_the_hugging_face_model(load_tiny, ar
     assert not any(x.requires_grad for x in model.parameters())
 
 
+@hooked_only
 def test_the_transposes_of_every_call_copy_nothing(load_tiny):
     block = load_tiny("llama").blocks[0]
     for weight in (block.mlp.W_in, block.mlp.W_out, block.mlp.W_gate):
@@ -51,6 +54,7 @@ def test_editing_the_hugging_face_weights_edits_the_hooked_model(load_tiny):
     assert torch.allclose(after, hf_model(model)(IDS).logits, atol=1e-4)
 
 
+@hooked_only
 def test_the_hugging_face_model_is_not_counted_among_the_modules(load_tiny):
     model = load_tiny("llama")
     names = {name.partition(".")[0] for name in model.state_dict()}
@@ -68,6 +72,7 @@ def test_text_methods_add_no_bos_and_padding_is_on_the_right(load_tiny):
     assert model.tokenizer.chat_template
 
 
+@hooked_only
 def test_a_model_from_elsewhere_has_no_hugging_face_model():
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
@@ -105,6 +110,7 @@ def test_wrong_arguments_are_refused_in_one_line(tiny_folder, model_cache, argum
     assert "\n" not in str(caught.value)
 
 
+@hooked_only
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -123,7 +129,7 @@ def test_what_the_hooked_pass_cannot_compute_is_refused(tiny_folder, model_cache
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | changes))
     with pytest.raises(InputError, match=message) as caught:
-        load_model(folder, cache=model_cache)
+        load_model(folder, engine="hooked", cache=model_cache)
     assert "\n" not in str(caught.value)
 
 
@@ -156,6 +162,7 @@ def test_parity_is_checked_once_and_again_on_request(tiny_folder, tmp_path, monk
     assert json.loads(note.read_text())["value"] < 1e-4
 
 
+@hooked_only
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_parity_fails_on_a_wrong_rotary_base_and_is_not_remembered(tiny_folder, tmp_path, monkeypatch, dtype):
     from mechmsc.model import views
@@ -179,8 +186,9 @@ def test_parity_fails_on_a_wrong_rotary_base_and_is_not_remembered(tiny_folder, 
 
 def test_the_parity_probe_outgrows_a_short_sliding_window(load_tiny):
     model = load_tiny("mistral")
-    ids, mask = parity._probe(model.mechmsc, model.cfg.window_size)
-    assert ids.shape[1] >= 64 + model.cfg.window_size
+    window = hf_model(model).config.sliding_window
+    ids, mask = parity._probe(model.mechmsc, window)
+    assert ids.shape[1] >= 64 + window
     assert mask[1].sum() < mask[0].sum() == ids.shape[1]
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from engines import hooked_only
 from tiny_models import CONFIGS, VOCABULARY
 
 from mechmsc.model import hf_model
@@ -47,6 +48,7 @@ def test_rows_padded_on_the_left_equal_hugging_face(load_tiny, architecture):
     assert max(found.values()) < 1e-4, found
 
 
+@hooked_only
 @pytest.mark.parametrize(
     ("architecture", "field", "value"),
     [
@@ -66,6 +68,7 @@ def test_the_comparison_notices_one_wrong_field_of_the_config(load_tiny, archite
     assert max(found.values()) > 1e-3, found
 
 
+@hooked_only
 @pytest.mark.parametrize("architecture", ["llama3_rope", "qwen2", "gemma3"])
 def test_a_text_longer_than_the_rotary_table_extends_it_by_the_same_frequencies(load_tiny, architecture):
     model = load_tiny(architecture)
@@ -77,6 +80,7 @@ def test_a_text_longer_than_the_rotary_table_extends_it_by_the_same_frequencies(
     assert model.blocks[0].attn.rotary_sin is model.blocks[2].attn.rotary_sin
 
 
+@hooked_only
 @pytest.mark.parametrize("architecture", ["llama3_rope", "qwen2", "gemma3", "mistral"])
 def test_the_rotary_fields_of_the_config_describe_the_tables(load_tiny, architecture):
     model = load_tiny(architecture)

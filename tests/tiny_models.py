@@ -54,6 +54,19 @@ CONFIGS: dict[str, tuple[str, dict]] = {
     ),
 }
 """Name -> config class, and what differs from `SHAPE`. Sliding windows are shorter than the texts of the tests."""
+BRIDGED: dict[str, tuple[str, dict]] = {
+    "gpt2": (
+        "GPT2Config",
+        {"vocab_size": VOCABULARY, "n_embd": 32, "n_inner": 48, "n_layer": 3, "n_head": 4, "n_positions": 512}
+        | {name: SHAPE[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")},
+    ),
+    "phi": (
+        "PhiConfig",
+        {name: value for name, value in SHAPE.items() if name != "head_dim"} | {"partial_rotary_factor": 0.5},
+    ),
+}
+"""The same for architectures that only the engine "bridge" has; GPT-2 names its sizes otherwise, Phi's blocks do
+attention and MLP in parallel."""
 
 
 def save_tiny(architecture: str, folder: Path, *, seed: int = 0) -> Path:
@@ -61,14 +74,14 @@ def save_tiny(architecture: str, folder: Path, *, seed: int = 0) -> Path:
     import torch
     import transformers
 
-    kind, changes = CONFIGS[architecture]
-    config = getattr(transformers, kind)(**(SHAPE | changes))
+    kind, changes = (CONFIGS | BRIDGED)[architecture]
+    config = getattr(transformers, kind)(**(changes if architecture in BRIDGED else SHAPE | changes))
     model = transformers.AutoModelForCausalLM.from_config(config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            if "norm" in name:
+            if "norm" in name or "ln_" in name and "weight" in name:
                 parameter.copy_(0.3 * noise + (0.0 if architecture.startswith("gemma") else 1.0))
             else:
                 parameter.copy_(noise * (0.5 if parameter.ndim == 1 else 1.5 / parameter.shape[1] ** 0.5))

@@ -1,8 +1,8 @@
 """A ready TransformerLens model from any source of weights, and all that differs between engines.
 
-One set of weights, two forward passes: the Hugging Face model (`hf_model(model)`) draws tokens, the HookedTransformer
-reads and edits; the parameters of the second are views on those of the first. So never move or cast a loaded model:
-load it again on the other device, in the other dtype.
+One set of weights, two forward passes: the Hugging Face model (`hf_model(model)`) draws tokens, the model of the engine
+(`engines`: a HookedTransformer or a TransformerBridge) reads and edits; the parameters of the second are those of the
+first, or views on them. So never move or cast a loaded model: load it again on the other device, in the other dtype.
 """
 
 from pathlib import Path
@@ -12,15 +12,17 @@ import torch
 
 from mechmsc import settings
 from mechmsc.errors import InputError, nearest
+from mechmsc.model.engines import build, engine_name
 from mechmsc.model.planted import planted_model
 from mechmsc.model.pretrained import Loaded, ModelIdentity, load_pretrained
 from mechmsc.weights import check_name
 
 if TYPE_CHECKING:
-    import transformer_lens
     import transformers
 
-__all__ = ["ModelIdentity", "check_device", "hf_model", "identity", "load_model", "planted_model"]
+    from mechmsc.model.engines import Model
+
+__all__ = ["ModelIdentity", "check_device", "engine_name", "hf_model", "identity", "load_model", "planted_model"]
 
 DTYPES = {name: getattr(torch, name) for name in settings.DTYPES}
 
@@ -30,11 +32,12 @@ def load_model(
     *,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype = "float32",
+    engine: str | None = None,
     revision: str | None = None,
     verify: bool = False,
     cache: str | Path | None = None,
-) -> "transformer_lens.HookedTransformer":
-    """A HookedTransformer whose parameters are views on the Hugging Face model that it brings along.
+) -> "Model":
+    """A TransformerLens model that shares its parameters with the Hugging Face model that it brings along.
 
     No process is started, but one: pip, when an embedded model is loaded for the first time and was not fetched before.
     No code from the hub is run. The first time that these weights meet this device, dtype and these versions, the two
@@ -44,6 +47,8 @@ def load_model(
         name_or_path: an embedded model, a hub id "org/name", a folder in Hugging Face's format, a GGUF file.
         device: "cpu", "cuda", "cuda:1", "mps", "meta".
         dtype: of weights and activations: "float32", "bfloat16", "float16" or the torch dtype.
+        engine: "hooked" (HookedTransformer) or "bridge" (TransformerBridge); None: "hooked" where it can be, that is
+            with TransformerLens 3 and a text architecture that `config.SUPPORTED` names. Results agree.
         revision: branch, tag or commit of a hub model.
         verify: compare the two forward passes even if that was done before.
         cache: folder for fetched weights and remembered checks; None as in `weights.cache_dir`.
@@ -53,7 +58,7 @@ def load_model(
         with a pad token, padding on the right; text methods add no BOS token. `hf_model` and `identity` give the rest.
 
     Raises:
-        InputError: no such model, device or dtype; an unsupported architecture; files that cannot be read.
+        InputError: no such model, device, dtype or engine; an unsupported architecture; files that cannot be read.
         FetchError: the weights cannot be fetched.
         MechmscError: the two forward passes differ by more than they may.
     """
@@ -61,16 +66,8 @@ def load_model(
     if revision is not None and source.kind != "hub":
         raise InputError(f"a revision is for hub models, but {name_or_path} is not one ({source.kind}); leave it out")
     device, dtype = check_device(device), _check_dtype(dtype)
-    loaded = load_pretrained(source, device=device, dtype=dtype, revision=revision, cache=cache)
-
-    from mechmsc.model.config import hooked_config
-    from mechmsc.model.views import build
-
-    name, tokenizer = loaded.identity.name, loaded.tokenizer
-    model = build(loaded.hf, hooked_config(loaded.hf.config, name=name, device=device, dtype=dtype))
-    model.tokenizer = tokenizer
-    model.cfg.tokenizer_prepends_bos = len(tokenizer("").input_ids) > 0
-    model.mechmsc = loaded
+    loaded = load_pretrained(source, engine=engine, device=device, dtype=dtype, revision=revision, cache=cache)
+    model = build(loaded, device=device, dtype=dtype)
     if device.type != "meta":
         from mechmsc.model.parity import check_parity
 
@@ -78,12 +75,12 @@ def load_model(
     return model
 
 
-def hf_model(model: "transformer_lens.HookedTransformer") -> "transformers.PreTrainedModel":
+def hf_model(model: "Model") -> "transformers.PreTrainedModel":
     """The Hugging Face model whose storage `model` shares; InputError for a model that `load_model` did not make."""
     return _loaded(model).hf
 
 
-def identity(model: "transformer_lens.HookedTransformer") -> ModelIdentity:
+def identity(model: "Model") -> ModelIdentity:
     """Name, revision and checksum of the weights; InputError for a model that `load_model` did not make."""
     return _loaded(model).identity
 
@@ -112,8 +109,8 @@ def _check_dtype(dtype: str | torch.dtype) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def _loaded(model: "transformer_lens.HookedTransformer") -> Loaded:
+def _loaded(model: "Model") -> Loaded:
     loaded = getattr(model, "mechmsc", None)
     if loaded is None:
-        raise InputError("expected a model made by load_model, got a HookedTransformer without its Hugging Face model")
+        raise InputError("expected a model made by load_model, got one without its Hugging Face model")
     return loaded

@@ -52,6 +52,12 @@ def layer_types(config: "transformers.PretrainedConfig") -> list[str]:
     return [only] * config.num_hidden_layers
 
 
+def sliding_window(config: "transformers.PretrainedConfig") -> int | None:
+    """Tokens that layers with a sliding window see; None where there are no such layers."""
+    text = config.get_text_config()
+    return text.sliding_window if "sliding_attention" in layer_types(text) else None
+
+
 def hooked_config(
     config: "transformers.PretrainedConfig", *, name: str, device: torch.device, dtype: torch.dtype
 ) -> "transformer_lens.HookedTransformerConfig":

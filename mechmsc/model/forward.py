@@ -1,22 +1,17 @@
-"""Parts of HookedTransformer's forward pass that its `forward` offers only whole: an empty cache, the last logits."""
+"""Parts of the forward pass that a model offers only whole: logits of some positions."""
 
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from mechmsc.model.engines import engine_of
+
 if TYPE_CHECKING:
-    from transformer_lens import HookedTransformer
+    from mechmsc.model.engines import Model
 
 
-def new_kv_cache(model: "HookedTransformer", n_rows: int) -> object:
-    """An empty key-value cache of TransformerLens for `n_rows` sequences."""
-    from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
-
-    return TransformerLensKeyValueCache.init_cache(model.cfg, model.cfg.device, n_rows)
-
-
-def unembed_last(model: "HookedTransformer", residual: Tensor) -> Tensor:
+def unembed_last(model: "Model", residual: Tensor) -> Tensor:
     """Logits of the last position, through the final norm and the hooks on it; without gradients.
 
     Args:
@@ -30,9 +25,11 @@ def unembed_last(model: "HookedTransformer", residual: Tensor) -> Tensor:
         return unembed(model, residual[:, -1:])[:, 0]
 
 
-def unembed(model: "HookedTransformer", residual: Tensor) -> Tensor:
-    """Logits of every position, float32 `[row, token, d_vocab]`, with gradients; as `forward` computes them."""
-    normed = residual if model.cfg.normalization_type is None else model.ln_final(residual)
-    logits = model.unembed(normed)
-    cap = model.cfg.output_logits_soft_cap
-    return (cap * torch.tanh(logits / cap) if cap > 0 else logits).float()
+def unembed(model: "Model", residual: Tensor) -> Tensor:
+    """Logits of every position, float32 `[row, token, d_vocab]`, with gradients; as a whole pass computes them."""
+    return engine_of(model).unembed(model, residual)
+
+
+def output_matrix(model: "Model", layer: int) -> Tensor:
+    """W_O of a layer, `[head, d_head, d_model]`: what turns each head's z into what it adds to the residual stream."""
+    return engine_of(model).block(model, layer).output_matrix()

@@ -11,11 +11,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechmsc.errors import MechmscError
+from mechmsc.model.config import SUPPORTED, sliding_window
+from mechmsc.model.drawing import check_drawing
+from mechmsc.model.forward import unembed
 from mechmsc.model.pretrained import Loaded
 from mechmsc.weights import cache_dir, remember
 
 if TYPE_CHECKING:
-    import transformer_lens
+    from mechmsc.model.engines import Model
 
 MAX_PROBABILITY_DIFFERENCE = 1e-4
 """float32: largest difference of any probability at any compared position."""
@@ -23,6 +26,8 @@ MAX_KL_NATS = 1e-3
 """Half precision: KL(Hugging Face || hooked), mean over the compared positions, in nats."""
 COMPARED = 64
 """Positions compared, the last ones of each row."""
+CODE = ("config.py", "views.py", "hooked_engine.py", "bridge_engine.py", "bridge_model.py", "parity.py")
+"""Modules whose change makes what was remembered count no longer."""
 LONGEST_WINDOW = 1024
 """A sliding window up to this size is outgrown by the probe; a longer one would cost minutes on a processor."""
 
@@ -34,9 +39,7 @@ PROBE = (
 )
 
 
-def check_parity(
-    model: "transformer_lens.HookedTransformer", loaded: Loaded, *, repeat: bool, cache: str | Path | None
-) -> None:
+def check_parity(model: "Model", loaded: Loaded, *, repeat: bool, cache: str | Path | None) -> None:
     """Compare unless remembered; remember what agreed.
 
     Raises:
@@ -46,6 +49,7 @@ def check_parity(
         "sha256": loaded.identity.sha256,
         "device": _device_name(model.cfg.device),
         "dtype": str(model.cfg.dtype),
+        "engine": loaded.engine,
         "code": _code_sha256(),
         **{package: version(package) for package in ("torch", "transformers", "transformer_lens")},
     }
@@ -53,34 +57,33 @@ def check_parity(
     note = cache_dir(cache) / "parity" / f"{key}.json"
     if note.is_file() and not repeat:
         return
+    if loaded.hf.config.model_type not in SUPPORTED:
+        check_drawing(loaded.hf, _probe(loaded, None)[0][0].tolist(), loaded.identity.name)
     value = difference(model, loaded)
     exact = model.cfg.dtype == torch.float32
     measure, limit = ("max |dp|", MAX_PROBABILITY_DIFFERENCE) if exact else ("mean KL in nats", MAX_KL_NATS)
     if not value <= limit:  # nan fails
         note.unlink(missing_ok=True)
         raise MechmscError(
-            f"the hooked forward pass of {loaded.identity.name} does not reproduce Hugging Face's: {measure} is "
-            f"{value:.2g}, expected at most {limit:.0e}; do not use it with these versions, and report its config"
+            f"engine {loaded.engine!r}: the forward pass of {loaded.identity.name} does not reproduce Hugging Face's: "
+            f"{measure} is {value:.2g}, expected at most {limit:.0e}; do not use it with these versions, and report "
+            "its config"
         )
     remember(note, json.dumps({**subject, "measure": measure, "value": value, "limit": limit}, indent=1))
 
 
 @torch.no_grad()
-def difference(model: "transformer_lens.HookedTransformer", loaded: Loaded) -> float:
+def difference(model: "Model", loaded: Loaded) -> float:
     """How far apart the two passes are on the probe, as a whole row and as a shorter row padded on the left.
 
     float32: max |p - q| over rows, positions, vocabulary. Half precision: mean over rows and positions of
     KL(p || q) = sum p (log p - log q), in nats. p is Hugging Face's distribution of the next token, q the hooked one.
     """
-    ids, mask = _probe(loaded, model.cfg.window_size)
+    ids, mask = _probe(loaded, sliding_window(loaded.hf.config))
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     reference = loaded.hf(ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=COMPARED)
-
-    def last_positions(resid: Tensor, hook: object) -> Tensor:  # noqa: ARG001 - the signature of a hook
-        return resid[:, -COMPARED:]
-
-    cut = (f"blocks.{model.cfg.n_layers - 1}.hook_resid_post", last_positions)
-    hooked = model.run_with_hooks(ids, attention_mask=mask, fwd_hooks=[cut])
+    residual = model(ids, attention_mask=mask, stop_at_layer=model.cfg.n_layers)
+    hooked = unembed(model, residual[:, -COMPARED:])
     real = mask[:, -COMPARED:].bool()
     log_p, log_q = (logits[real].float().log_softmax(-1) for logits in (reference.logits, hooked))
     if model.cfg.dtype == torch.float32:
@@ -96,7 +99,7 @@ def _probe(loaded: Loaded, window: int | None) -> tuple[Int[Tensor, "row positio
     """Token ids and mask of two rows; longer than the sliding window, where that is short enough."""
     once = loaded.tokenizer(PROBE, add_special_tokens=False).input_ids
     wanted = window + 2 * COMPARED if window and window <= LONGEST_WINDOW else COMPARED + 16
-    wanted = min(wanted, loaded.hf.config.max_position_embeddings)
+    wanted = min(wanted, loaded.hf.config.get_text_config().max_position_embeddings)
     repeats = -(-wanted // len(once))
     ids = torch.tensor([(once * repeats)[: max(wanted, 2)]] * 2, device=loaded.hf.device)
     mask = torch.ones_like(ids)
@@ -111,6 +114,4 @@ def _device_name(device: str) -> str:
 def _code_sha256() -> str:
     """Of the modules that translate configs and weights: when they change, what was remembered no longer counts."""
     here = Path(__file__).parent
-    return hashlib.sha256(
-        b"".join((here / name).read_bytes() for name in ("config.py", "views.py", "parity.py"))
-    ).hexdigest()
+    return hashlib.sha256(b"".join((here / name).read_bytes() for name in CODE)).hexdigest()

@@ -1,13 +1,13 @@
 """The forward pass from a layer and a token on, for many edited copies of a few conversations at once.
 
 An edit at layer l and token p changes only tokens from p on, and only layers from l on. What lies before comes from
-`Memory`, which one ordinary pass of TransformerLens fills: keys and values of every layer, and the residual stream.
+`Memory`, which one ordinary pass fills: keys and values of every layer, and the residual stream.
 The copies (*cells*) are packed: their tokens stand one after another in one axis, so that nothing is padded where the
 work is; only attention sees them as a rectangle. A cell joins at its own layer; cells are sorted by it, so that those
 in flight are always the first ones.
 
-The parts of a block are TransformerLens' own modules, called on packed tokens; attention alone is written anew. Hooks
-would meet shapes they do not expect, so a model that carries any is refused.
+The parts of a block are the engine's own modules, called on packed tokens (`engines.Block`); attention alone is written
+anew. Hooks would meet shapes they do not expect, so a model that carries any is refused.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from mechmsc.errors import InputError
+from mechmsc.model.engines import Block, engine_of
+from mechmsc.model.looking import looking
 
 if TYPE_CHECKING:
-    from transformer_lens import HookedTransformer
+    from mechmsc.model.engines import Model
 
 TOKENS = 1024
 """Tokens in one unedited pass, padding included: larger ones are slower on a processor, by page faults."""
@@ -56,25 +58,21 @@ class Memory:
         return layers[layer] if layer < len(layers) else self.final
 
 
-def check_partial(model: "HookedTransformer", components: Sequence[str] = ()) -> None:
+def check_partial(model: "Model", components: Sequence[str] = ()) -> None:
     """Refuse what the partial pass would compute differently.
 
     Raises:
-        InputError: hooks on the model, a kind of block that the pass does not know, a component that a block lacks.
+        InputError: hooks on the model, or a component that a block lacks.
     """
     hooked = next((name for name, point in model.hook_dict.items() if point.fwd_hooks or point.bwd_hooks), None)
     if hooked is not None:
         raise InputError(f"expected a model without hooks, found one at {hooked}; sweep outside of `applied`")
-    cfg = model.cfg
-    if cfg.parallel_attn_mlp or cfg.positional_embedding_type not in ("rotary", "standard"):
-        kind = "parallel attention and MLP" if cfg.parallel_attn_mlp else cfg.positional_embedding_type
-        raise InputError(f"patching: expected sequential blocks with rotary or learned positions, got {kind}")
     lacking = next((name for name in components if f"blocks.0.{HOOKS[name]}" not in model.hook_dict), None)
     if lacking is not None:
         raise InputError(f"component {lacking!r}: the blocks of this model have none (attention only?)")
 
 
-def remember(model: "HookedTransformer", ids: Sequence[Sequence[int]], *, keep: Sequence[str]) -> Memory:
+def remember(model: "Model", ids: Sequence[Sequence[int]], *, keep: Sequence[str]) -> Memory:
     """Run conversations unedited and keep the named activations of every layer.
 
     Args:
@@ -91,8 +89,8 @@ def remember(model: "HookedTransformer", ids: Sequence[Sequence[int]], *, keep: 
         parts[name][layer].append(activation)
 
     ends = {name: HOOKS[name] for name in names}
-    if model.cfg.positional_embedding_type != "rotary":
-        ends |= {name: f"attn.hook_{name[4:]}" for name in ("rot_q", "rot_k") if name in ends}
+    unplaced = "blocks.0.attn.hook_rot_k" not in model.hook_dict  # positions are learned, nothing is rotated
+    ends |= {name: f"attn.hook_{name[4:]}" for name in ("rot_q", "rot_k") if name in ends and unplaced}
     hooks = [
         (f"blocks.{layer}.{end}", partial(note, name=name, layer=layer))
         for name, end in ends.items()
@@ -100,8 +98,11 @@ def remember(model: "HookedTransformer", ids: Sequence[Sequence[int]], *, keep: 
     ]
     finals: list[Tensor] = []
     with torch.no_grad(), model.hooks(fwd_hooks=hooks):
-        for part in tokens.split(max(1, TOKENS // width)):
-            finals.append(model(part, stop_at_layer=n_layers, return_type=None, padding_side="right"))
+        step = max(1, TOKENS // width)
+        for start in range(0, len(ids), step):
+            part = slice(start, start + step)
+            with looking(model, ids[part]):
+                finals.append(model(tokens[part], stop_at_layer=n_layers, return_type=None, padding_side="right"))
     kept = {
         name: [torch.cat(pieces) if len(pieces) > 1 else pieces[0] for pieces in layers]
         for name, layers in parts.items()
@@ -168,67 +169,27 @@ class Rows:
         return self._masks[window]
 
 
-_ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
-
-
-def _linear(x: Float[Tensor, "token d_in"], weight: Float[Tensor, "d_out d_in"], bias: Tensor | None = None) -> Tensor:
-    """`x W^T + b`; in float32 on a processor by oneDNN, where torch has it: a tenth faster than MKL on AMD's."""
-    if _ONEDNN is None or x.device.type != "cpu" or x.dtype != torch.float32 or not weight.is_contiguous():
-        return linear(x, weight, bias)
-    return _ONEDNN(x.contiguous(), weight, bias, "none", [], "")
-
-
-def heads_of(
-    attn: nn.Module, letter: str, normed: Float[Tensor, "token d_model"]
-) -> Float[Tensor, "token head d_head"]:
-    """Queries, keys or values before the norm of query and key and before rotation; keys and values ungrouped."""
-    own = letter != "Q" and hasattr(attn, f"_W_{letter}")
-    weight, bias = (getattr(attn, f"{'_' if own else ''}{part}_{letter}") for part in "Wb")
-    flat = _linear(normed, weight.transpose(1, 2).flatten(0, 1), bias.flatten())
-    return flat.unflatten(-1, bias.shape)
-
-
-def placed(
-    attn: nn.Module, letter: str, x: Float[Tensor, "token head d_head"], position: Int[Tensor, " token"]
-) -> Float[Tensor, "token head d_head"]:
-    """Queries or keys as attention compares them: through their norm, and rotated to their position."""
-    norm = attn.q_norm if letter == "Q" else attn.k_norm
-    if norm is not None:
-        x = norm(x.flatten(0, 1)).view_as(x)
-    if attn.cfg.positional_embedding_type != "rotary":
-        return x
-    turned, rest = x[..., : attn.cfg.rotary_dim], x[..., attn.cfg.rotary_dim :]
-    cos, sin = attn.rotary_cos[position][:, None], attn.rotary_sin[position][:, None]
-    turned = turned * cos + attn.rotate_every_two(turned) * sin
-    return torch.cat([turned, rest], -1) if rest.shape[-1] else turned
-
-
 def attend(
-    attn: nn.Module, q: Float[Tensor, "cell query head d_head"], keys: Tensor, values: Tensor, mask: Tensor
+    block: Block, q: Float[Tensor, "cell query head d_head"], keys: Tensor, values: Tensor, mask: Tensor
 ) -> Float[Tensor, "cell query head d_head"]:
     """What each head reads.
 
     Args:
-        attn: the module, for its scale and soft cap.
+        block: for its scale and soft cap.
         q: queries, rotated.
         keys: `[cell, key, kv_head, d_head]`, rotated.
         values: `[cell, key, kv_head, d_head]`.
         mask: 0 or -inf, `[query, key]` or `[cell, 1, query, key]`.
     """
     q, keys, values = q.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
-    cap = attn.cfg.attn_scores_soft_cap
-    if cap <= 0:
-        z = scaled_dot_product_attention(q, keys, values, mask, scale=1 / attn.attn_scale, enable_gqa=True)
+    cap = block.cap
+    if cap is None:
+        z = scaled_dot_product_attention(q, keys, values, mask, scale=block.scale, enable_gqa=True)
         return z.transpose(1, 2)
     group = q.shape[1] // keys.shape[1]
     keys, values = keys.repeat_interleave(group, 1), values.repeat_interleave(group, 1)
-    scores = cap * torch.tanh(q @ keys.transpose(2, 3) / attn.attn_scale / cap)
+    scores = cap * torch.tanh(q @ keys.transpose(2, 3) * block.scale / cap)
     return ((scores + mask).softmax(-1) @ values).transpose(1, 2)
-
-
-def window_of(attn: nn.Module) -> int | None:
-    """Tokens that a layer with a sliding window sees, itself included; None where it sees all."""
-    return attn.cfg.window_size if attn.attn_type == "local" else None
 
 
 def joined(memory: Memory, name: str, layer: int, rows: Rows, new: Tensor) -> Tensor:
@@ -238,43 +199,23 @@ def joined(memory: Memory, name: str, layer: int, rows: Rows, new: Tensor) -> Te
     return whole
 
 
-def write_attention(block: nn.Module, z: Float[Tensor, "token head d_head"]) -> Float[Tensor, "token d_model"]:
-    """What the heads add to the residual stream."""
-    out = _linear(z.flatten(1), block.attn.W_O.flatten(0, 1).t(), block.attn.b_O)
-    return block.ln1_post(out[None])[0] if hasattr(block, "ln1_post") else out
-
-
-def write_mlp(block: nn.Module, middle: Float[Tensor, "token d_model"]) -> Float[Tensor, "token d_model"]:
-    """The residual stream after the MLP, from the one before it."""
-    if not hasattr(block, "mlp"):
-        return middle
-    mlp, normed = block.mlp, block.ln2(middle[None])
-    if isinstance(getattr(mlp, "W_gate", None), Tensor) and not mlp.cfg.is_layer_norm_activation():
-        inner = mlp.act_fn(_linear(normed[0], mlp.W_gate.t()))
-        inner = inner.mul_(_linear(normed[0], mlp.W_in.t())).add_(mlp.b_in)
-        out = _linear(inner, mlp.W_out.t(), mlp.b_out)[None]
-    else:
-        out = mlp(normed)
-    return middle + (block.ln2_post(out) if hasattr(block, "ln2_post") else out)[0]
-
-
 def run_block(
-    model: "HookedTransformer", layer: int, residual: Tensor, rows: Rows, memory: Memory, *, last_only: bool = False
+    model: "Model", layer: int, residual: Tensor, rows: Rows, memory: Memory, *, last_only: bool = False
 ) -> Tensor:
     """One block on the packed tokens: `[token, d_model]`; on each cell's last token alone with `last_only`."""
-    block = model.blocks[layer]
-    attn, normed = block.attn, block.ln1(residual[None])[0]
-    keys = joined(memory, "rot_k", layer, rows, placed(attn, "K", heads_of(attn, "K", normed), rows.position))
-    values = joined(memory, "v", layer, rows, heads_of(attn, "V", normed))
-    mask = rows.mask(window_of(attn), residual.dtype)
+    block = engine_of(model).block(model, layer)
+    normed = block.normed(residual)
+    keys = joined(memory, "rot_k", layer, rows, block.placed("K", block.heads("K", normed), rows.position))
+    values = joined(memory, "v", layer, rows, block.heads("V", normed))
+    mask = rows.mask(block.window, residual.dtype)
     if last_only:
         residual, position = residual[rows.last], rows.position[rows.last]
-        q = placed(attn, "Q", heads_of(attn, "Q", normed[rows.last]), position)
-        z = attend(attn, q[:, None], keys, values, mask[position - rows.first][:, None, None])[:, 0]
+        q = block.placed("Q", block.heads("Q", normed[rows.last]), position)
+        z = attend(block, q[:, None], keys, values, mask[position - rows.first][:, None, None])[:, 0]
     else:
-        q = placed(attn, "Q", heads_of(attn, "Q", normed), rows.position)
+        q = block.placed("Q", block.heads("Q", normed), rows.position)
         n_queries = rows.width - rows.first
         slots = rows.cell * n_queries + (rows.position - rows.first)
         padded = q.new_zeros(len(rows.item) * n_queries, *q.shape[1:]).index_copy_(0, slots, q)
-        z = attend(attn, padded.view(-1, n_queries, *q.shape[1:]), keys, values, mask).flatten(0, 1)[slots]
-    return write_mlp(block, residual + write_attention(block, z))
+        z = attend(block, padded.view(-1, n_queries, *q.shape[1:]), keys, values, mask).flatten(0, 1)[slots]
+    return block.write_mlp(residual + block.write_attention(z))

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from mechmsc.errors import InputError, nearest
+from mechmsc.model.engines import build, chosen_engine
 from mechmsc.model.planted_weights import (
     AXES,
     LENGTH_UNIT,
@@ -41,7 +42,7 @@ from mechmsc.model.pretrained import Loaded, ModelIdentity
 from mechmsc.tasks import Item
 
 if TYPE_CHECKING:
-    import transformer_lens
+    from mechmsc.model.engines import Model
 
 Values = float | int | np.floating | np.ndarray
 MECHANISMS = ("norm", "logits")
@@ -112,7 +113,8 @@ def planted_model(
     confounder: float = 0.0,
     seed: int = 0,
     device: str = "cpu",
-) -> "transformer_lens.HookedTransformer":
+    engine: str | None = None,
+) -> "Model":
     """A model on which every tool can be tried, because the truth is known: `model.planted`.
 
     It works like one from `load_model`: conversations, captures, edits. Its instructions are those of
@@ -127,26 +129,22 @@ def planted_model(
         confounder: moves concept and entropy together with the length of the conversation, in class gaps at 100 tokens.
         seed: of the rotation and of what digits mean.
         device: where the model lives.
+        engine: as in `load_model`.
 
     Raises:
         InputError: an unknown mechanism, or an effect that no strength of it reaches.
     """
-    from mechmsc.model.config import hooked_config
-    from mechmsc.model.views import build
-
     planted = _solve(effect, direct, mechanism, confounder, seed)
     tokenizer = byte_and_word_tokenizer()
     hf = designed(planted, tokenizer, seed).to(device)
     sha256 = hashlib.sha256(b"".join(p.detach().cpu().numpy().tobytes() for p in hf.parameters())).hexdigest()
-    model = build(hf, hooked_config(hf.config, name="planted", device=torch.device(device), dtype=torch.float32))
-    model.tokenizer = tokenizer
-    model.cfg.tokenizer_prepends_bos = False
-    model.mechmsc = Loaded(hf, tokenizer, ModelIdentity("planted", None, sha256))
+    loaded = Loaded(hf, tokenizer, ModelIdentity("planted", None, sha256), chosen_engine(hf.config, engine))
+    model = build(loaded, device=torch.device(device), dtype=torch.float32)
     model.planted = planted
     return model
 
 
-def planted_axis(model: "transformer_lens.HookedTransformer", *, seed: int = 0) -> Tensor:
+def planted_axis(model: "Model", *, seed: int = 0) -> Tensor:
     """The concept's unit vector in the residual stream of a planted model made with this seed, `[d_model]`."""
     return rotation(seed)[AXES.index("concept")].to(model.cfg.device)
 

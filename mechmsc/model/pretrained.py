@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mechmsc.errors import FetchError, InputError, MechmscError
-from mechmsc.model.config import check_supported
+from mechmsc.model.engines import chosen_engine
+from mechmsc.model.vision import Vision, can_see, check_seeing, image_processor, open_vision, processor_template
 from mechmsc.weights import Source, file_sha256, prepared
 
 if TYPE_CHECKING:
@@ -35,18 +36,29 @@ class Loaded:
     hf: "transformers.PreTrainedModel"
     tokenizer: "transformers.PreTrainedTokenizerBase"
     identity: ModelIdentity
+    engine: str = "hooked"
+    """One of `settings.ENGINES`."""
+    vision: Vision | None = None
+    """How a vision-language model sees; None for text models."""
 
 
 def load_pretrained(
-    source: Source, *, device: torch.device, dtype: torch.dtype, revision: str | None, cache: str | Path | None
+    source: Source,
+    *,
+    engine: str | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    revision: str | None,
+    cache: str | Path | None,
 ) -> Loaded:
     """Load with transformers, in eval mode; on "meta" without weights. No code from the hub is run.
 
     Raises:
-        InputError: an unsupported architecture, or files that cannot be read.
+        InputError: an unknown engine, an architecture that it does not support, or files that cannot be read.
         FetchError: the weights cannot be fetched.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    import transformers
+    from transformers import AutoConfig, AutoTokenizer
 
     made = source.kind in ("embedded", "gguf")
     where = str(prepared(source, cache=cache) if made else source.path or source.name)
@@ -59,13 +71,19 @@ def load_pretrained(
         options["revision"] = revision
     try:
         config = AutoConfig.from_pretrained(where, **options)
-        check_supported(config)
+        chosen = chosen_engine(config, engine)
+        check_seeing(config)
+        seeing = can_see(config)
+        processor = image_processor(where, **options) if seeing else None
+        auto = transformers.AutoModelForImageTextToText if seeing else transformers.AutoModelForCausalLM
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
+        if seeing and not tokenizer.chat_template:
+            tokenizer.chat_template = processor_template(where, **options)
         if device.type == "meta":
             with device:
-                hf = AutoModelForCausalLM.from_config(config, **kind)
+                hf = auto.from_config(config, **kind)
         else:
-            hf = AutoModelForCausalLM.from_pretrained(where, config=config, **kind, **options)
+            hf = auto.from_pretrained(where, config=config, **kind, **options)
     except MechmscError:
         raise
     except (
@@ -73,10 +91,13 @@ def load_pretrained(
     ) as error:  # transformers, safetensors and the hub client raise many kinds, all for the same two reasons
         raise _cannot_load(source, error) from error
     hf = hf.eval().requires_grad_(False)
+    hf = hf if device.type in ("cpu", "meta") else hf.to(device)
     return Loaded(
-        hf if device.type in ("cpu", "meta") else hf.to(device),
+        hf,
         _padding_right(tokenizer),
         _identify(source, where, config, with_weights=device.type != "meta", cache=cache),
+        chosen,
+        open_vision(processor, hf, tokenizer) if seeing else None,
     )
 
 

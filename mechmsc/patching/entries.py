@@ -12,15 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechmsc.model.partial import (
-    Memory,
-    Rows,
-    attend,
-    placed,
-    window_of,
-    write_attention,
-    write_mlp,
-)
+from mechmsc.model.engines import Block, engine_of
+from mechmsc.model.partial import Memory, Rows, attend
 from mechmsc.patching.places import Pairing, Place
 
 if TYPE_CHECKING:
@@ -139,7 +132,8 @@ def joining(
         source: the source run.
         mean: as in `Pairing`.
     """
-    new, block = new_values(edits, component, layer, memory, source, mean=mean), model.blocks[layer % len(model.blocks)]
+    new = new_values(edits, component, layer, memory, source, mean=mean)
+    block = engine_of(model).block(model, layer % model.cfg.n_layers)
     if component in ("k", "v"):
         return _after_keys_or_values(block, component, layer, new, edits, rows, memory)
     at = (edits.item, edits.position)
@@ -148,10 +142,10 @@ def joining(
     elif component == "mlp_out":
         out = memory.kept["resid_mid"][layer][at] + new
     elif component == "resid_mid":
-        out = write_mlp(block, new)
+        out = block.write_mlp(new)
     else:
         attention = new if component == "attn_out" else _attention_out(block, component, layer, new, edits, memory)
-        out = write_mlp(block, memory.resid_pre(layer)[at] + attention)
+        out = block.write_mlp(memory.resid_pre(layer)[at] + attention)
     entry = layer if component == "resid_pre" else layer + 1
     residual = memory.resid_pre(entry)[rows.item[rows.cell], rows.position]
     offsets = torch.tensor(rows.offsets[:-1], device=residual.device)
@@ -161,10 +155,10 @@ def joining(
 
 
 def _attention_out(
-    block: torch.nn.Module, component: str, layer: int, new: Tensor, edits: Edits, memory: Memory
+    block: Block, component: str, layer: int, new: Tensor, edits: Edits, memory: Memory
 ) -> Float[Tensor, "edit d_model"]:
     """attn_out at the edited tokens, with one head's z, query or pattern row replaced."""
-    attn, position = block.attn, edits.position
+    position = edits.position
     z = memory.kept["z"][layer][edits.item, position]
     shared = z.shape[1] // memory.kept["v"][layer].shape[2]
     if component == "z":
@@ -175,24 +169,23 @@ def _attention_out(
             head_z = torch.einsum("ek,ekd->ed", new.to(values.dtype), values)
         else:
             keys = memory.kept["rot_k"][layer][edits.item, :, edits.head // shared]
-            q = placed(attn, "Q", new[:, None], position)
+            q = block.placed("Q", new[:, None], position)
             key = torch.arange(keys.shape[1], device=position.device)
-            mask = _hidden(key, position[:, None], window_of(attn), q.dtype)[:, None, None]
-            head_z = attend(attn, q[:, None], keys[:, :, None], values[:, :, None], mask)[:, 0, 0]
+            mask = _hidden(key, position[:, None], block.window, q.dtype)[:, None, None]
+            head_z = attend(block, q[:, None], keys[:, :, None], values[:, :, None], mask)[:, 0, 0]
     z[torch.arange(len(z), device=z.device), edits.head] = head_z
-    return write_attention(block, z)
+    return block.write_attention(z)
 
 
 def _after_keys_or_values(
-    block: torch.nn.Module, component: str, layer: int, new: Tensor, edits: Edits, rows: Rows, memory: Memory
+    block: Block, component: str, layer: int, new: Tensor, edits: Edits, rows: Rows, memory: Memory
 ) -> Float[Tensor, "token d_model"]:
     """The residual stream behind the block on all tokens from the edited one on."""
-    attn = block.attn
     head = rows.item.clone()
     head[edits.cell] = edits.head
     keys, values = (memory.kept[name][layer][rows.item, :, head] for name in ("rot_k", "v"))
     if component == "k":
-        keys[edits.cell, edits.position] = placed(attn, "K", new[:, None], edits.position)[:, 0]
+        keys[edits.cell, edits.position] = block.placed("K", new[:, None], edits.position)[:, 0]
     else:
         values[edits.cell, edits.position] = new
     at = (rows.item[rows.cell], rows.position)
@@ -205,9 +198,9 @@ def _after_keys_or_values(
     slots = rows.cell * n_queries + (rows.position - rows.first)
     padded = q.new_zeros(len(rows.item) * n_queries, *q.shape[1:]).index_copy_(0, slots, q)
     padded = padded.view(-1, n_queries, *q.shape[1:])
-    read = attend(attn, padded, keys[:, :, None], values[:, :, None], rows.mask(window_of(attn), q.dtype))
+    read = attend(block, padded, keys[:, :, None], values[:, :, None], rows.mask(block.window, q.dtype))
     z[token, reads] = read.flatten(0, 1)[slots]
-    return write_mlp(block, memory.resid_pre(layer)[at] + write_attention(block, z))
+    return block.write_mlp(memory.resid_pre(layer)[at] + block.write_attention(z))
 
 
 def _hidden(key: Tensor, query: Tensor, window: int | None, dtype: torch.dtype) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mechmsc.errors import InputError
+from mechmsc.model.engines import engine_of
 from mechmsc.model.forward import unembed
 from mechmsc.model.partial import Memory, Rows, remember
 from mechmsc.patching.entries import NEEDS, Edits, unchanged
@@ -210,7 +211,8 @@ def remembered(job: Job, chunk: list[int]) -> tuple[Memory, Memory]:
     """The destination's run and the source's run of some items."""
     components = {place.component for place in job.places}
     plain = [name for name in components if name not in ("resid_pre", "resid_post")]
-    keep = sorted({"rot_k", "v", *plain, *(name for component in components for name in NEEDS[component])})
+    needs = {"rot_k", "v", *(name for component in components for name in NEEDS[component])}
+    keep = sorted({*plain, *(needs if engine_of(job.model).in_parts(job.model) else ())})
     ids = job.pairing
     return (
         remember(job.model, [ids.destination_ids[i] for i in chunk], keep=keep),

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from mechmsc.errors import InputError, MechmscError
+from mechmsc.model.engines import engine_of
 from mechmsc.model.partial import Memory, Rows, run_block
 from mechmsc.patching.entries import Edits, joining
+from mechmsc.patching.injection import injected, packed
 from mechmsc.patching.places import Pairing, Place
 
 if TYPE_CHECKING:
@@ -70,6 +72,8 @@ class Sweep:
         """One batch of one component, sorted by the layer of entry."""
         n_layers = self.model.cfg.n_layers
         rows = Rows.of([item for item, _ in cells], [self.start(cell) for cell in cells], self.memory)
+        if not engine_of(self.model).in_parts(self.model):
+            return self._whole_pass(cells, rows)
         residual, recorded = self.memory.final.new_zeros(0, self.memory.final.shape[2]), {}
         joined = short = 0  # cells in flight; how many of them have been cut to their last token
         for layer in range(cells[0][1].entry, n_layers + 1):
@@ -88,6 +92,20 @@ class Sweep:
             residual = torch.cat([residual[:short], residual[late]])
         if n_layers in self.recorded:
             recorded[n_layers] = (residual, rows)
+        return residual, recorded
+
+    def _whole_pass(self, cells: Sequence[Cell], rows: Rows) -> tuple[Tensor, Recorded]:
+        """The same by a pass from the start for each cell."""
+        n_layers = self.model.cfg.n_layers
+        layers = sorted(layer for layer in self.recorded if layer < n_layers)
+        final, streams = injected(self.model, cells, self.pairing, self.memory, self.source, layers)
+        recorded = {}
+        for layer in layers:
+            now = rows.upto(sum(place.entry <= layer for _, place in cells))
+            recorded[layer] = packed(streams[layer], now, whole=self.whole), now
+        residual = packed(final, rows, whole=self.whole)
+        if n_layers in self.recorded:
+            recorded[n_layers] = residual, rows
         return residual, recorded
 
     def start(self, cell: Cell) -> int:
