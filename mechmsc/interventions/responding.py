@@ -117,18 +117,23 @@ def prompted(
         kind: of the decoder.
         read: a site that is read while they are encoded.
     """
-    first: dict[tuple[int, ...], int] = {}
+    first: dict[tuple[tuple[int, ...], str | None], int] = {}  # pictures of one size have the same tokens
     for row, one in enumerate(batch):
-        first.setdefault(one.transcript.ids, row)
-    untouched = {ids: _untouched(model, batch[row], read) for ids, row in first.items()}
+        first.setdefault(_same(one), row)
+    untouched = {key: _untouched(model, batch[row], read) for key, row in first.items()}
     if len(first) == len(batch) or min(untouched.values()) < 1:
         decoder = open_decoder(model, len(batch), kind=kind)
         return decoder, decoder.extend([list(one.transcript.ids) for one in batch], batch)
     decoder = open_decoder(model, len(first), kind=kind)
-    decoder.extend([list(ids[:n]) for ids, n in untouched.items()], [batch[row] for row in first.values()])
-    place = {ids: i for i, ids in enumerate(first)}
-    decoder.select([place[one.transcript.ids] for one in batch])
-    return decoder, decoder.extend([list(t.ids[untouched[t.ids] :]) for t in (one.transcript for one in batch)], batch)
+    decoder.extend([list(ids[:n]) for (ids, _), n in untouched.items()], [batch[row] for row in first.values()])
+    place = {key: i for i, key in enumerate(first)}
+    decoder.select([place[_same(one)] for one in batch])
+    return decoder, decoder.extend([list(one.transcript.ids[untouched[_same(one)] :]) for one in batch], batch)
+
+
+def _same(one: Shown) -> tuple[tuple[int, ...], str | None]:
+    """What the model is shown: conversations in which it is the same are encoded once."""
+    return one.transcript.ids, one.transcript.image
 
 
 def _untouched(model: "HookedTransformer", one: Shown, read: Site | None) -> int:

@@ -135,11 +135,12 @@ class Vision:
         """Let this model, and copies that are made of it from then on, see what is in flight."""
         text = hf.model.language_model
         text.embed_tokens.register_forward_hook(self._put_vectors)
-        if self._counts_in_grids:
+        if self.counts_in_grids:
             text.rotary_emb.register_forward_pre_hook(self._put_positions, with_kwargs=True)
 
     @property
-    def _counts_in_grids(self) -> bool:
+    def counts_in_grids(self) -> bool:
+        """Whether rotary positions count rows and columns of a picture, so that a token's place is not its position."""
         return self._family.grid is _qwen_grid
 
     def _put_vectors(self, module: nn.Module, args: tuple[Tensor, ...], embedded: Tensor) -> Tensor | None:  # noqa: ARG002
@@ -147,12 +148,13 @@ class Vision:
         if args[0].is_meta or not here.any():
             return None
         out, left = embedded.clone(), here.clone()
+        for r, row in enumerate(self.rows or ()):
+            left[r, row.column : row.column + row.count] = False  # a placeholder that was drawn stands for itself
         for r, (row, start, end) in self._pictures():
             columns = slice(start - row.start + row.column, end - row.start + row.column)
             first = row.shown.transcript.span("image", 1).start
             vectors = self.vectors(row.shown.transcript.image)[start - first : end - first]
             out[r, columns] = vectors.to(out.dtype)
-            left[r, columns] = False
         if left.any():
             raise InputError(
                 f"{int(left.sum())} tokens of a picture without their conversation: a bare call cannot know which "
@@ -235,30 +237,42 @@ def check_seeing(config: Any) -> None:
         )
 
 
-def open_vision(where: str, hf: "transformers.PreTrainedModel", tokenizer: Any, **options: Any) -> Vision:
-    """The eyes of a model, its image processor from the folder or hub id that the model is from.
+def open_vision(processor: Any, hf: "transformers.PreTrainedModel", tokenizer: Any) -> Vision:
+    """The eyes of a model, which is attached; the tokenizer is told, so that conversations can show pictures."""
+    image_id = hf.config.image_token_id
+    vision = Vision(hf, processor, tokenizer.convert_ids_to_tokens(image_id), image_id)
+    vision.attach(hf)
+    tokenizer.mechmsc_vision = vision
+    return vision
+
+
+def image_processor(where: str, **options: Any) -> Any:
+    """The image processor of a vision-language model, which works with Pillow alone.
 
     Args:
         where: folder or hub id.
-        hf: the model, which is attached.
-        tokenizer: its tokenizer; told about the eyes, so that conversations can show pictures.
         options: of `from_pretrained`, e.g. revision.
 
     Raises:
-        InputError: no image processor there, or one that cannot be used without torchvision.
+        InputError: none there, or one that cannot be used without torchvision.
     """
     from transformers import AutoImageProcessor
 
     try:
-        processor = AutoImageProcessor.from_pretrained(where, backend="pil", **options)
+        return AutoImageProcessor.from_pretrained(where, backend="pil", **options)
     except (OSError, ValueError, ImportError, TypeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(
             f"expected an image processor beside the vision-language model in {where} (preprocessor_config.json or "
             f"processor_config.json), found none that can be used: {reason}; take it from where the model is from"
         ) from error
-    image_id = hf.config.image_token_id
-    vision = Vision(hf, processor, tokenizer.convert_ids_to_tokens(image_id), image_id)
-    vision.attach(hf)
-    tokenizer.mechmsc_vision = vision
-    return vision
+
+
+def processor_template(where: str, **options: Any) -> str | None:
+    """The chat template that older folders keep beside the processor, not the tokenizer; None where there is none."""
+    from transformers import ProcessorMixin
+
+    try:
+        return ProcessorMixin.get_processor_dict(where, **options)[0].get("chat_template")
+    except (OSError, ValueError):
+        return None

@@ -5,6 +5,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from mechmsc.errors import InputError, nearest
+from mechmsc.model.looking import pictured
 from mechmsc.patching.places import Pairing, Slot, check_range
 from mechmsc.sites import Site
 from mechmsc.transcripts import Transcript
@@ -87,7 +88,7 @@ def pair_transcripts(
             _tokens(one, span, its_round, at, end_ids) for one, its_round in zip((theirs, ours), rounds, strict=True)
         )
         pairs.append(_aligned(theirs, ours, reads, writes, align))
-    ids = [[one.ids for one in many] for many in (source, destination)]
+    ids = [[pictured(one) for one in many] for many in (source, destination)]
     return Pairing(*ids, *map(list, zip(*pairs, strict=True)), mean=align == "mean")
 
 

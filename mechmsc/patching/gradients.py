@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mechmsc.model.looking import looking
 from mechmsc.model.partial import HOOKS, Memory
 from mechmsc.patching.entries import Edits, means, new_values, stored
 from mechmsc.patching.grid import Ends, Job, ends_of
@@ -42,7 +43,7 @@ class Graph:
         hooks = [(f"blocks.{a}.{HOOKS[name]}", partial(keep, key=(name, a))) for name in kept for a in layers]
         rows = [[*ids, *[0] * (memory.width - len(ids))] for ids in pairing.destination_ids]
         tokens = torch.tensor(rows, device=memory.final.device)
-        with job.model.hooks(fwd_hooks=hooks):
+        with looking(job.model, pairing.destination_ids), job.model.hooks(fwd_hooks=hooks):
             final = job.model(tokens, stop_at_layer=len(layers), return_type=None, padding_side="right")
         residual = [nodes["resid_pre", layer] for layer in layers]
         ends = ends_of(job, Memory(memory.lengths, {"resid_pre": residual}, final))
