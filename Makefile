@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# The same with TransformerLens 4: make test-tl4 runs everything there, make test-engines what is about the engines.
+VENV_TL4 := .venv-tl4
+READY_TL4 := $(VENV_TL4)/.ready
 
-.PHONY: setup demo test bench check
+.PHONY: setup setup-tl4 demo test test-tl4 test-engines bench check
 
 setup: $(READY)
 
@@ -14,6 +17,13 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
 	$(BIN)/mechmsc models fetch smollm2-135m-instruct
 	touch $(READY)
+
+setup-tl4: setup $(READY_TL4)
+
+$(READY_TL4): pyproject.toml constraints-tl4.txt
+	$(PYTHON) -m venv $(VENV_TL4)
+	$(VENV_TL4)/bin/python -m pip install --quiet --constraint constraints-tl4.txt --editable ".[test]"
+	touch $(READY_TL4)
 
 demo: setup
 	$(BIN)/mechmsc demo --out runs/demo
@@ -25,6 +35,12 @@ check: setup
 # Two processes of one thread each: small models gain nothing from two threads.
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+test-tl4: setup-tl4
+	$(VENV_TL4)/bin/python -m pytest -q
+
+test-engines: setup-tl4
+	$(VENV_TL4)/bin/python -m pytest -q -m engine
 
 bench: setup
 	$(BIN)/python tests/benchmarks/run.py
