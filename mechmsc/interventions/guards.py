@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mechmsc.errors import InputError
 from mechmsc.model.forward import unembed_last
+from mechmsc.model.looking import looking, pictured
 from mechmsc.positions import end_ids, in_flight, suspended
 from mechmsc.transcripts import Transcript
 
@@ -50,14 +51,16 @@ def generation_guards(
     if responses["conversation"].max() >= len(given):
         raise InputError(f"responses name conversation {responses['conversation'].max()}, but {len(given)} were given")
     pairs = [
-        (list(given[number].ids), list(ids))
+        (pictured(given[number]), list(ids))
         for number, ids in zip(responses["conversation"], responses["response_ids"], strict=True)
     ]
     table = pandas.DataFrame(guard_values(model, pairs), index=responses.index)
     return pandas.concat([responses[[key for key in KEYS if key in responses.columns]], table], axis=1)
 
 
-def guard_values(model: "HookedTransformer", pairs: Sequence[tuple[list[int], list[int]]]) -> dict[str, list[float]]:
+def guard_values(
+    model: "HookedTransformer", pairs: Sequence[tuple[Sequence[int], Sequence[int]]]
+) -> dict[str, list[float]]:
     """What `generation_guards` reports, for (prompt ids, response ids): name -> one number a pair."""
     ends, found = end_ids(model), {}
     said = [[token for token in response if token not in ends] for _, response in pairs]
@@ -76,7 +79,7 @@ def distinct_ngrams(tokens: Sequence[int], n: int) -> float:
     return len(set(grams)) / len(grams) if grams else float("nan")
 
 
-def response_logprobs(model: "HookedTransformer", pairs: Sequence[tuple[list[int], list[int]]]) -> list[Tensor]:
+def response_logprobs(model: "HookedTransformer", pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Tensor]:
     """Log-probability of every token of a response after its prompt, under the unedited model, teacher-forced.
 
     Args:
@@ -99,13 +102,18 @@ def response_logprobs(model: "HookedTransformer", pairs: Sequence[tuple[list[int
 
 
 def _fill(
-    model: "HookedTransformer", pairs: Sequence[tuple[list[int], list[int]]], chunk: Sequence[int], out: list[Tensor]
+    model: "HookedTransformer",
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+    chunk: Sequence[int],
+    out: list[Tensor],
 ) -> None:
     """One pass, padded on the right, where no token before can see it; logits of responses alone."""
     texts = [[*pairs[i][0], *pairs[i][1]] for i in chunk]
     width, device = max(map(len, texts)), torch.device(model.cfg.device)
     tokens = torch.tensor([[*text, *[0] * (width - len(text))] for text in texts], device=device)
-    with torch.no_grad(), suspended(model), in_flight(model, None):
+    seen, longer = ([pairs[i][side] for i in chunk] for side in (0, 1))
+    looks = looking(model, seen, longer=list(map(len, longer)))
+    with torch.no_grad(), suspended(model), in_flight(model, None), looks:
         residual = model(tokens, stop_at_layer=model.cfg.n_layers, padding_side="right")
         for row, i in enumerate(chunk):
             prompt, response = pairs[i]

@@ -7,6 +7,7 @@ and may start a package installer when it finds none, is never called. See `engi
 
 import copy
 import inspect
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechmsc.errors import InputError
+from mechmsc.model.vision import vision_of
 
 if TYPE_CHECKING:
     import transformers
@@ -60,14 +62,20 @@ def build(loaded: "Loaded", *, device: torch.device, dtype: torch.dtype) -> "Bri
 
 @contextmanager
 def _without_extras(architecture: str) -> Iterator[None]:
-    """TransformerLens asks some architectures for torchvision, for a processor that is not used here (`vision`)."""
+    """Without what TransformerLens wants of vision towers.
+
+    That is torchvision, for a processor that is not used here (`vision`), and hooks under names that they do not
+    have, of which it warns.
+    """
     from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
 
     adapter = SUPPORTED_ARCHITECTURES[architecture]
     before = vars(adapter).get("required_libraries")
     adapter.required_libraries = []
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*Hook alias.*did not resolve.*")
+            yield
     finally:
         del adapter.required_libraries
         if before is not None:
@@ -151,7 +159,8 @@ def block(model: "BridgeModel", layer: int) -> "BridgeBlock":
 
 def in_parts(model: "BridgeModel") -> bool:
     """Tried, once a model: architectures differ in more ways than a config says."""
-    if model.mechmsc.vision is not None and model.mechmsc.vision.counts_in_grids:
+    vision = vision_of(model)
+    if vision is not None and vision.counts_in_grids:
         return False
     from mechmsc.model.loop_check import blocks_agree
 

@@ -25,23 +25,30 @@ def pictured(transcript: Any) -> tuple[int, ...]:
 
 
 @contextmanager
-def looking(model: Any, rows: Sequence[Sequence[int]]) -> Iterator[None]:
-    """While the block runs, the model's passes hold these rows, padded on the right; those of `pictured` are seen."""
+def looking(model: Any, rows: Sequence[Sequence[int]], *, longer: Sequence[int] | None = None) -> Iterator[None]:
+    """While the block runs, the model's passes hold these rows, padded on the right; those of `pictured` are seen.
+
+    Args:
+        model: the model.
+        rows: token ids of each row.
+        longer: how many tokens more each row has.
+    """
     vision = vision_of(model)
     if vision is None:
         yield
         return
-    before, vision.rows = vision.rows, [_row(ids) for ids in rows]
+    more = longer or [0] * len(rows)
+    before, vision.rows = vision.rows, [_row(ids, n) for ids, n in zip(rows, more, strict=True)]
     try:
         yield
     finally:
         vision.rows = before
 
 
-def _row(ids: Sequence[int]) -> SimpleNamespace:
+def _row(ids: Sequence[int], more: int) -> SimpleNamespace:
     """As `positions.Row`; of ids that know no conversation it holds nothing."""
     transcript = getattr(ids, "transcript", None)
-    count = 0 if transcript is None else len(ids)
+    count = 0 if transcript is None else len(ids) + more
     shown = SimpleNamespace(transcript=transcript if transcript is not None else _NOTHING)
     return SimpleNamespace(shown=shown, start=0, count=count, column=0)
 
