@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from mechmsc.report import make_figures, write_report
+from mechmsc.report import figures_of, write_report
 from mechmsc.tasks import load_items
 
 TASKS = ("detoxification", "social_bias")
@@ -53,7 +53,9 @@ def run_demo(out: str = "runs/demo", *, device: str = "cpu") -> list[str]:
     store_dose(model, run, direction, outcome=OUTCOMES, **STEERED)
     patch_run(model, run, **PATCHED, layers=range(0, model.cfg.n_layers, PATCHED_EVERY), limit=PATCHED_ITEMS)
     store_simulation(out)
-    return [*make_figures(run), write_report(run)[0]]
+    page, _ = write_report(run)
+    drawn = [f"figures/{name}.{kind}" for name in figures_of(run) for kind in ("png", "csv")]
+    return [*(run.folder.at(file) for file in drawn if run.folder.read(file) is not None), page]
 
 
 def _direction(model: Any, concept: str, folder: Path) -> str:
