@@ -13,6 +13,7 @@ from mechmsc.decoders import Decoder
 from mechmsc.errors import InputError, nearest
 from mechmsc.generation import Stream, draw, score_labels
 from mechmsc.interventions.guards import guard_values
+from mechmsc.model.looking import pictured
 from mechmsc.noise import noise_key
 from mechmsc.outcomes import CHOICES, first_token_entropy, one_number_an_item, option_probabilities
 from mechmsc.positions import end_ids
@@ -179,7 +180,7 @@ def _guards(
     model: "HookedTransformer", prompts: Sequence[Transcript], drawn: Sequence[Any], samples: int
 ) -> dict[str, NDArray[np.float64]]:
     """Means over the samples of each pair."""
-    told = [(list(prompts[i // samples].ids), list(one.ids)) for i, one in enumerate(drawn)]
+    told = [(pictured(prompts[i // samples]), list(one.ids)) for i, one in enumerate(drawn)]
     values = guard_values(model, told)
     return {name: np.array(values[name], float).reshape(-1, samples).mean(1) for name in GUARDS}
 
