@@ -74,6 +74,7 @@ def test_all_wording_is_distinct_and_neutral_holds_no_moral_word():
         "honest",
         "mean",
         "harm",
+        "misled",
     )
     for stances in INSTRUCTIONS.values():
         assert set(stances) == set(STANCES)
