@@ -21,9 +21,14 @@ COLUMNS = ["task", "group", "arm", "round", "measure", "direction", "value", "lo
 PAIRED = "pair_accuracy"
 """Of pairs of items, such as MMVP's: a pair counts only if both answers are right."""
 DERIVED = {name: scorer.derived for name, scorer in SCORERS.items() if scorer.derived}
-UNITS = {"accuracy": "fraction correct", PAIRED: "fraction of pairs, both correct"}
+UNITS = {"accuracy": "fraction correct", PAIRED: "fraction of pairs"}
 UNITS |= {name: scorer.unit for name, scorer in SCORERS.items()}
 UNITS |= {one.name: one.unit for derived in DERIVED.values() for one in derived}
+NOTES = {
+    PAIRED: "pair_accuracy: over pairs of items; a pair counts only if both answers are right.",
+    "no_box": "iou: over the answers with a box; in box_accuracy an answer without one is wrong.",
+}
+"""Measure -> what the caption says where it is drawn."""
 
 
 def performance_table(transcripts: "pandas.DataFrame", *, seed: int = 0, level: float = 0.95) -> "pandas.DataFrame":
@@ -124,7 +129,8 @@ def draw_performance(table: "pandas.DataFrame", *, caption: str | None = None) -
     if table.empty:
         raise InputError("there is no score to draw: the table has no rows; was the run scored?")
     panels = [_panel(rows) for _, rows in table.groupby(["task", "measure"], sort=False)]
-    return draw_panels(panels, statement=statement_of(table, caption=caption))
+    notes = " ".join(note for measure, note in NOTES.items() if (table["measure"] == measure).any())
+    return draw_panels(panels, statement=statement_of(table, notes, caption=caption))
 
 
 def _panel(rows: "pandas.DataFrame") -> Panel:

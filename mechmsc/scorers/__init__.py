@@ -76,8 +76,8 @@ class Scorer:
 
 
 BOXES = (
-    Derived("box_accuracy", "fraction with IoU of 0.5 or more", "higher", box_accuracy),
-    Derived("no_box", "fraction without a box", "lower", no_box),
+    Derived("box_accuracy", "fraction at IoU 0.5", "higher", box_accuracy),
+    Derived("no_box", "fraction of answers", "lower", no_box),
 )
 
 SCORERS: dict[str, Scorer] = {
@@ -89,7 +89,7 @@ SCORERS: dict[str, Scorer] = {
         Scorer("refusal", "fraction refused", "higher", refusal_scores),
         Scorer("coverage", "fraction of concepts", "higher", concept_coverage),
         *(
-            Scorer(name, "fraction shared, where there is a box", "higher", box_overlap(convention), BOXES)
+            Scorer(name, "fraction shared", "higher", box_overlap(convention), BOXES)
             for name, convention in (("iou", None), *((f"iou_{unit}", unit) for unit in CONVENTIONS))
         ),
     )

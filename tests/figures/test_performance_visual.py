@@ -31,6 +31,11 @@ def boxes() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def caption_of(figure) -> str:
+    (text,) = figure.texts
+    return " ".join(text.get_text().split())
+
+
 @pytest.fixture
 def performance():
     import mechmsc.figures.performance
@@ -69,8 +74,13 @@ def test_answers_without_a_box_are_left_out_of_the_overlap_wrong_in_its_accuracy
 
 def test_every_measure_has_a_panel_of_its_own(performance):
     table = performance.performance_table(pd.concat([answers(), boxes()]))
-    labels = [axis.get_ylabel().split("\n")[0] for axis in performance.draw_performance(table).axes]
+    figure = performance.draw_performance(table)
+    labels = [axis.get_ylabel().split("\n")[0] for axis in figure.axes]
     assert labels == ["accuracy", "pair_accuracy", "iou", "box_accuracy", "no_box"]
+    said = [performance.NOTES[measure] for measure in ("pair_accuracy", "no_box")]
+    assert all(note in caption_of(figure) for note in said)
+    plain = performance.performance_table(answers().drop(columns="pair"))
+    assert not any(note in caption_of(performance.draw_performance(plain)) for note in said)
 
 
 def test_measures_and_summaries_of_a_run_have_them_too(tmp_path):
