@@ -6,7 +6,10 @@
 With `--also` the direction is tried on data sets that mean something else by toxic: comments are rude, HateCheck is
 hateful towards groups.
 
-Cost: a few minutes on two cores for 1,000 comments. Output: a direction a method (toxicity.METHOD.safetensors), the
+Comments are read by the mean over their tokens, the sequence's first left out: the last token alone knows less of them
+(compare_positions.py shows what the choice does).
+
+Cost: some ten minutes on two cores for 1,000 comments. Output: a direction a method (toxicity.METHOD.safetensors), the
 layer sweep toxicity_layer_sweep.png and .csv, with --also toxicity_transfer.png and .csv.
 """
 
@@ -17,7 +20,9 @@ from mechmsc.directions.scripts import probe_parser, run_probe
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, evaluate, draw, save."""
-    table, paths = run_probe("toxicity", probe_parser(__doc__).parse_args(argv))
+    parser = probe_parser(__doc__)
+    parser.set_defaults(position="mean")
+    table, paths = run_probe("toxicity", parser.parse_args(argv))
     print(table.round(3).to_string(index=False))
     print(*paths, sep="\n")
 

@@ -58,7 +58,7 @@ def test_a_concept_family_is_trained_from_the_set_inside_the_package(script, con
     for method in methods:
         direction = load_direction(out / f"{concept}.{method}.safetensors")
         assert (direction.concept, direction.method) == (concept, method)
-        assert direction.position == ("prompt_end" if concept == "harmfulness" else "last")
+        assert direction.position == {"toxicity": "mean", "stereotyping": "last", "harmfulness": "prompt_end"}[concept]
         rows = table[(table["method"] == method) & (table["measure"] == "auroc") & (table["part"] == "held_out")]
         assert list(rows["layer"]) == [0, 1, 2]
         assert direction.settings["layer"] == rows.loc[rows["value"].idxmax(), "layer"]

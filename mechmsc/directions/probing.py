@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
 READERS = {"letters": read_letters, "sides": read_sides}
-MAX_TOKENS = 96
+MAX_TOKENS = 128
+"""Tokens of a statement that are read: the median comment of the Wikipedia set has 70."""
 
 
 def train_probes(

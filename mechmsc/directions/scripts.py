@@ -29,7 +29,7 @@ def probe_parser(doc: str, *, method: str = "mass_mean,logistic,lda") -> argpars
     parser.add_argument("--model", default="smollm2-135m-instruct", help="embedded name, hub id, folder or GGUF file")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps")
     parser.add_argument("--method", default=method, help=f"of {', '.join(METHODS)}, separated by commas")
-    parser.add_argument("--position", default="last", help="last, mean or prompt_end")
+    parser.add_argument("--position", default="last", help="last, mean (of the statement's tokens) or prompt_end")
     parser.add_argument("--max-tokens", type=int, default=MAX_TOKENS, help="longer statements are cut there")
     parser.add_argument("--null", type=int, default=20, help="fits on shuffled labels a method")
     parser.add_argument("--seed", type=int, default=0, help="of folds, fits and nulls")
