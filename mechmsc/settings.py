@@ -87,8 +87,8 @@ def check_layers(text: str | None) -> range | None:
     return range(first, last + 1)
 
 
-def check_loading(*, device: str | None = None, dtype: str | None = None) -> None:
-    """Refuse names of devices and dtypes that no machine has; whether this one has the device, `load_model` says.
+def check_loading(*, device: str | None = None, dtype: str | None = None, engine: str | None = None) -> None:
+    """Refuse names of devices, dtypes and engines that there are not; `load_model` says which can be had here.
 
     Raises:
         InputError: names what is known.
@@ -97,3 +97,5 @@ def check_loading(*, device: str | None = None, dtype: str | None = None) -> Non
         raise InputError(f"unknown device {device!r}: {nearest(device, ('cpu', 'cuda', 'cuda:0', 'mps'))}")
     if dtype is not None and dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}: {nearest(dtype, DTYPES)}")
+    if engine is not None and engine not in ENGINES:
+        raise InputError(f"unknown engine {engine!r}: {nearest(engine, ENGINES)}")

@@ -103,15 +103,15 @@ def edits_at(model, component: str) -> list:
     cfg, (_, dims) = model.cfg, COMPONENTS[component]
     size = {"d_model": cfg.d_model, "d_head": cfg.d_head, "d_mlp": cfg.d_mlp}.get(dims[-1])
     head = 1 if "head" in dims else None
-    site = Site(component, layer=1, head=head, span="instruction", round=2)
+    site, last = (Site(component, layer=0, head=head, span="instruction", round=2, at=at) for at in ("all", "last"))
     if component == "pattern":
         return []
     u = torch.randn(size, generator=torch.Generator().manual_seed(5))
-    edits = [add(u, strength=2.0, at=site), ablate(u, at=site), clamp(u, to=1.5, at=site), replace(3 * u, at=site)]
-    return edits + ([ablate(direction_for(model), everywhere=True, layer=1)] if component == "resid_pre" else [])
+    edits = [add(u, strength=2.0, at=site), ablate(u, at=site), clamp(u, to=1.5, at=site), replace(3 * u, at=last)]
+    return edits + ([ablate(direction_for(model), layer=1)] if component == "resid_pre" else [])
 
 
-EDITED = [name for name in COMPONENTS if name not in ("pattern", "result")]
+EDITED = [name for name in COMPONENTS if name not in ("pattern", "result", "rot_k")]
 
 
 @both_engines

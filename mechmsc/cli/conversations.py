@@ -6,9 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mechmsc.cli.shared import given
-from mechmsc.errors import InputError, nearest
-
-ENGINES = ("hooked",)
+from mechmsc.errors import InputError
 
 
 def run(
@@ -18,7 +16,7 @@ def run(
     limit: Annotated[int | None, typer.Option(help="The first N items of each task.")] = None,
     model: Annotated[str | None, typer.Option(help="Embedded name, hub id, folder or GGUF file.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None,
-    engine: Annotated[str, typer.Option(help="The model that reads and edits activations.")] = "hooked",
+    engine: Annotated[str | None, typer.Option(help="hooked or bridge; left out: hooked where it can be.")] = None,
     arms: Annotated[str | None, typer.Option(help="E.g. moral,neutral,none,moral+immoral@2/5/8.")] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds of each conversation.")] = None,
     samples: Annotated[int | None, typer.Option(help="Samples a round, beside the greedy main line.")] = None,
@@ -49,9 +47,7 @@ def run(
         decoder=decoder,
     )
     rest = given(arms=arms, system=system, sites=sites, scorer=scorer, batch_size=batch_size)
-    loading = given(name_or_path=model, revision=revision, device=device, dtype=dtype)
-    if engine not in ENGINES:
-        raise InputError(f"unknown engine {engine!r}: {nearest(engine, ENGINES)}")
+    loading = given(name_or_path=model, revision=revision, device=device, dtype=dtype, engine=engine)
     asked = _checked(task, items or [], limit, held, rest, loading, out)
 
     from mechmsc.model import load_model
@@ -93,7 +89,7 @@ def _checked(
         get_scorer(rest["scorer"])
     if "name_or_path" in loading:
         check_name(loading["name_or_path"])
-    check_loading(device=loading.get("device"), dtype=loading.get("dtype"))
+    check_loading(**{name: loading.get(name) for name in ("device", "dtype", "engine")})
     runs.check_out(out)
     return items
 
