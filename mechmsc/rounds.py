@@ -4,7 +4,6 @@ import datetime
 import importlib.metadata
 import json
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +18,7 @@ from mechmsc.errors import InputError
 from mechmsc.instructions import Arm, instruction, parse_arms
 from mechmsc.model import hf_model, identity
 from mechmsc.positions import edits_on, refuse_edits
+from mechmsc.progress import bar
 from mechmsc.scorers import Scorer, get_scorer
 from mechmsc.settings import ARMS, BATCH_SIZE, Settings, check_settings
 from mechmsc.sites import DEFAULT_SITES, CaptureSite, parse_sites
@@ -122,7 +122,7 @@ def self_correct(
     with opened as writer:
         batches = list(writer.pending())
         total, left = (_n_rounds(which, arm_of) for which in (writer.manifest["plan"], batches))
-        with _bar(total, done=total - left, show=progress) as advance:
+        with bar("conversation rounds", total, show=progress, done=total - left) as advance:
             for batch in batches:
                 pairs = [(item_of[item], arm_of[arm]) for item, arm in batch["rows"]]
                 held = hold(model, chat, pairs, settings, on_round=advance)
@@ -247,28 +247,3 @@ def _digest(items: Sequence[Item]) -> str:
     shown = [[] if i.image is None else [image_facts(i.image)[1]] for i in items]
     lines = [json.dumps(one + picture, sort_keys=True) for one, picture in zip(asked, shown, strict=True)]
     return sha256("\n".join(lines).encode()).hexdigest()
-
-
-@contextmanager
-def _bar(total: int, *, done: int, show: bool):  # noqa: ANN202 - a function that advances the bar
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("conversation rounds"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
-        task = bar.add_task("", total=total, completed=done)
-        yield lambda n: bar.advance(task, n)

@@ -20,6 +20,7 @@ LEVELS = {
     "tasks": 1,
     "scorers": 1,
     "noise": 1,
+    "progress": 1,
     "settings": 1,
     "statements": 1,
     "transcripts": 2,

@@ -14,8 +14,8 @@ from mechmsc.causal.steering import chosen_band
 from mechmsc.causal.worlds import Band, Ready, ready, steered_worlds
 from mechmsc.directions import Direction
 from mechmsc.errors import InputError
-from mechmsc.measures.progress import bar
 from mechmsc.permutations import labels_of
+from mechmsc.progress import bar
 from mechmsc.runs import Run
 from mechmsc.sites import Site
 

@@ -12,8 +12,8 @@ from mechmsc.causal.outcomes import OF_CHOICES, Sampling, check_outcomes, evalua
 from mechmsc.causal.placebos import random_directions
 from mechmsc.causal.worlds import Band, Mediator, Ready, Values, clean_worlds, crossed_worlds, ready
 from mechmsc.directions import Direction
-from mechmsc.measures.progress import bar
 from mechmsc.permutations import labels_of
+from mechmsc.progress import bar
 from mechmsc.runs import Run
 from mechmsc.sites import Site
 

@@ -12,7 +12,7 @@ from mechmsc.causal.worlds import Band
 from mechmsc.directions import Direction
 from mechmsc.errors import InputError
 from mechmsc.interventions import Intervention, add, applied, generation_guards, measure, respond
-from mechmsc.measures.progress import bar
+from mechmsc.progress import bar
 from mechmsc.runs import Run
 from mechmsc.sites import Site
 from mechmsc.tasks import Item

@@ -16,7 +16,6 @@ groups and take the held-out scores as they are; bands span draws of a null. The
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from mechmsc.directions.heldout import Examples, Method, choices, cross_validate
 from mechmsc.directions.splitting import grouped_folds, joined_groups
 from mechmsc.errors import InputError
 from mechmsc.estimate import Estimate
+from mechmsc.progress import bar
 from mechmsc.statements.grouping import normalised
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def evaluate(
     words = baselines.bag_of_words_scores(texts, examples.labels, groups=examples.groups, folds=folds, seed=seed)
     lengths = baselines.length_scores(texts, examples.labels, folds=folds)
     rows, nested = [], {}
-    with _bar(len(methods) * (n_folds * (n_folds + 3) // 2 + n_null), show=progress) as tick:
+    with bar("fits", len(methods) * (n_folds * (n_folds + 3) // 2 + n_null), show=progress) as tick:
         for name, fit in methods.items():
             chosen = choices(fit, examples, folds, method=name, seed=seed)
             options = {"method": name, "seed": seed, "on_fit": tick}
@@ -231,13 +231,3 @@ def _check_finite(name: str, values: Tensor) -> None:
         return
     where = (~values.isfinite()).nonzero()[0].tolist()
     raise InputError(f"{name}: not a finite number at statement {where[0]}, layer {where[-2]}; read them again")
-
-
-@contextmanager
-def _bar(total: int, *, show: bool):  # noqa: ANN202 - a function that advances the bar
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), disable=not show) as bar:
-        task = bar.add_task("fits", total=total)
-        yield lambda: bar.advance(task)

@@ -29,6 +29,7 @@ from mechmsc.directions.prompts import (
     texts_of,
 )
 from mechmsc.errors import InputError, nearest
+from mechmsc.progress import bar
 from mechmsc.sites import COMPONENTS
 from mechmsc.transcripts import Transcript
 
@@ -194,7 +195,7 @@ def read_tokens(
                 "cut statements with max_tokens"
             )
     out = torch.empty(len(cut), model.cfg.n_layers, model.cfg.d_model, device=model.cfg.device)
-    with _bar(len(cut), show=progress) as advance:
+    with bar("reading prompts", len(cut), show=progress) as advance:
         for chunk in _chunks([len(ids) for ids, _ in cut], batch_tokens):
             rows = torch.tensor(chunk, device=out.device)
             out[rows] = _pass(model, [cut[i] for i in chunk], component)
@@ -251,14 +252,3 @@ def _naming(row: int) -> Iterator[None]:
         yield
     except InputError as error:
         raise type(error)(f"statement {row}: {error}") from error
-
-
-@contextmanager
-def _bar(total: int, *, show: bool):  # noqa: ANN202 - a function that advances the bar
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("reading prompts"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda n: bar.advance(task, n)

@@ -8,11 +8,11 @@ from mechmsc.errors import InputError
 from mechmsc.measures.catalogue import MEASURES, Measure, find_measures
 from mechmsc.measures.clustering import open_clusterer
 from mechmsc.measures.concept import add_concepts, check_readings, chosen_sites, open_directions
-from mechmsc.measures.progress import bar
 from mechmsc.measures.rounds import COLUMNS, add_rounds, add_scores
 from mechmsc.measures.sampled import add_sampled, blocks_of
 from mechmsc.measures.summaries import summarise
 from mechmsc.measures.table import Table
+from mechmsc.progress import bar
 from mechmsc.runs import Run, open_run
 from mechmsc.runs.results import held, read_columns
 from mechmsc.uncertainty import Clusterer

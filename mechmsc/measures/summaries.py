@@ -13,9 +13,9 @@ from mechmsc.measures.biased import bias_jobs
 from mechmsc.measures.calibrated import calibration_jobs, rank_jobs
 from mechmsc.measures.measured import Cube, Job, Measured, Settings, Summary
 from mechmsc.measures.paired import pair_jobs
-from mechmsc.measures.progress import bar
 from mechmsc.measures.settling import flip_jobs, settling_jobs
 from mechmsc.measures.table import Table
+from mechmsc.progress import bar
 from mechmsc.runs.results import RESULTS, read_results, write_results
 
 if TYPE_CHECKING:

@@ -148,7 +148,7 @@ def _processes(workers: int | None, total: int) -> int:
 
 def _all_jobs(jobs: list[tuple], workers: int, progress: bool) -> list[np.ndarray]:
     """The results of all jobs, in their order."""
-    from mechmsc.measures.progress import bar
+    from mechmsc.progress import bar
 
     results: list[np.ndarray | None] = [None] * len(jobs)
     with bar("simulated data sets", sum(len(job[1]) for job in jobs), show=progress) as advance:
