@@ -33,14 +33,16 @@ check: setup
 	$(BIN)/ruff format --check
 
 # Two processes of one thread each: small models gain nothing from two threads.
+PYTEST := -m pytest -q -n 2 --dist loadfile
+
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST)
 
 test-tl4: setup-tl4
-	$(VENV_TL4)/bin/python -m pytest -q
+	OMP_NUM_THREADS=1 $(VENV_TL4)/bin/python $(PYTEST)
 
 test-engines: setup-tl4
-	$(VENV_TL4)/bin/python -m pytest -q -m engine
+	OMP_NUM_THREADS=1 $(VENV_TL4)/bin/python $(PYTEST) -m engine
 
 bench: setup
 	$(BIN)/python tests/benchmarks/run.py
