@@ -11,6 +11,7 @@ from tiny_vision import KINDS, save_tiny_vision
 from mechmsc.errors import InputError
 from mechmsc.tasks import Item, load_items
 
+pytestmark = pytest.mark.engine
 ARMS = ["moral", "neutral"]
 QUICK = {"arms": ARMS, "rounds": 3, "samples": 1, "max_new_tokens": 5, "permutations": 2, "progress": False}
 
