@@ -57,7 +57,7 @@ def test_the_demo_ends_with_figures_and_their_numbers_and_resumes(small_demo):
 
     out, files = small_demo
     names = [Path(file).name for file in files]
-    assert names[:2] == ["performance.png", "performance.csv"]
+    assert names[:2] == ["performance.png", "performance.csv"] and names[-1] == "report.html"
     assert {"concept.png", "uncertainty.png", "convergence.png", "mediation.png", "dose.png"} <= set(names)
     table = pd.read_csv(Path(out) / "figures" / "performance.csv")
     assert set(table["task"]) == set(demo.TASKS)

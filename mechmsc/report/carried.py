@@ -76,8 +76,8 @@ def _effects(worlds: "xarray.Dataset") -> Iterator[dict[str, Any]]:
             }
             for effect in ("total", "indirect", "direct", "interaction"):
                 found = _row(table.loc[(outcome, layer, effect)]) | {"p": _flipped(here[effect])}
-                if effect == "indirect" and "placebo" in here:
-                    found |= _placebos(table.loc[(outcome, layer)], here.sizes["placebo"])
+                if effect == "indirect" and "placebo_world" in worlds:
+                    found |= _placebos(table.loc[(outcome, layer)], worlds.sizes["placebo"])
                 yield {**NOTHING, **place, "effect": effect, **found}
             lost = (here["total"] - here["direct"]).values
             (e,) = cluster_bootstrap_columns(lost[:, None], np.arange(len(lost)), seed=0)

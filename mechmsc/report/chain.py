@@ -23,7 +23,7 @@ UNTESTED = (
 
 
 def chain(task: str, findings: Mapping[str, Finding]) -> Finding:
-    """The last sentence about a task.
+    """The first sentence about a task.
 
     No correction for the number of links is needed: the chain is claimed only where each of them passes its own test.
 

@@ -20,6 +20,15 @@ STATES = {
     "missing": "not measured",
 }
 """State -> how a reader is told."""
+OF_CHAIN = {
+    "shown": "holds in these data",
+    "small": "not shown",
+    "absent": "does not hold in these data",
+    "contrary": "does not hold as claimed",
+    "undecided": "not decided",
+    "missing": "not decided: links were not measured",
+}
+"""State of the chain as a whole -> how a reader is told."""
 LINKS = {
     "performance": "Does the instruction move performance?",
     "concept": "Does the instruction move the concept?",
@@ -51,6 +60,11 @@ class Finding(NamedTuple):
     """Of performance: 1 where it is better under the treatment, -1 where worse."""
 
 
+def told(finding: Finding) -> str:
+    """The state of a finding as a reader is told."""
+    return (OF_CHAIN if finding.link == "chain" else STATES)[finding.state]
+
+
 def sure(row: Mapping[str, Any], *, family: int = 1) -> bool:
     """The interval leaves 0 out, and p, corrected for a family of so many tests, is at most 1 - level."""
     out = row["low"] > RESOLUTION or row["high"] < -RESOLUTION  # False for nan
@@ -58,8 +72,23 @@ def sure(row: Mapping[str, Any], *, family: int = 1) -> bool:
 
 
 def within(row: Mapping[str, Any]) -> bool:
-    """The whole interval lies inside the margin: equivalence, by a stricter interval than its test at 5 % asks for."""
+    """The whole interval lies inside the margin: equivalence, by a stricter interval than its test at 5 % asks for.
+
+    Where no item differs in an outcome of 0 or 1, a bootstrap shrinks to a point whatever n is; then the share of items
+    that may differ (Wilson's interval of 0 of n) must lie inside the margin.
+    """
+    if hidden := hidden_share(row):
+        return bool(hidden < row["margin"])
     return bool(-row["margin"] < row["low"] and row["high"] < row["margin"])
+
+
+def hidden_share(row: Mapping[str, Any]) -> float:
+    """Largest share of items that may differ though none of these n does; 0 where the interval is no single point."""
+    if not (str(row["unit"]).startswith("fraction") and row["high"] - row["low"] < RESOLUTION and abs(row["low"]) < 1):
+        return 0.0
+    from mechmsc.estimate import proportion_interval
+
+    return float(proportion_interval(0.0, int(row["n"]), level=float(row["level"]))[1])
 
 
 def too_few(row: Mapping[str, Any]) -> bool:
@@ -78,6 +107,11 @@ def few_words(row: Mapping[str, Any]) -> str:
 
 def unsettled(row: Mapping[str, Any], unit: str) -> str:
     """What an interval that decides nothing leaves open, against the margin."""
+    if hidden := hidden_share(row):
+        return (
+            f"no item differs, which with {row['n']:.0f} items leaves a share of up to {number(hidden)} that may, "
+            f"against a margin of \u00b1{row['margin']:g}: absence is not shown either"
+        )
     reach = max(abs(row["low"]), abs(row["high"]))
     width = (row["high"] - row["low"]) / (2 * row["margin"])
     return (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mechmsc.errors import InputError
 from mechmsc.report.contrasts import arms_of
 from mechmsc.report.drawing import figures_of, store_figure
-from mechmsc.report.judging import LINKS, STATES, Finding
+from mechmsc.report.judging import LINKS, Finding, told
 from mechmsc.report.reading import evidence_of, missing_of, sizes, tasks_of
 from mechmsc.report.sections import Section, sections_of
 from mechmsc.report.verdict import verdict
@@ -63,7 +63,7 @@ def verdict_lines(run: Run, findings: Sequence[Finding]) -> list[str]:
     """The verdict as lines of plain text."""
     lines = [sizes(run)]
     for one in findings:
-        lines.append(f"{one.task} | {LINKS.get(one.link, CHAIN)} {STATES[one.state].upper()}. {one.sentence}")
+        lines.append(f"{one.task} | {LINKS.get(one.link, CHAIN)} {told(one).upper()}. {one.sentence}")
     return lines
 
 
@@ -100,7 +100,7 @@ def _page(run: Run, findings: Sequence[Finding], sections: Sequence[Section]) ->
         sizes=sizes(run),
         verdict=by_task,
         links=LINKS | {"chain": CHAIN},
-        states=STATES,
+        told=told,
         sections=[(section, _pictures(run, section.figures)) for section in sections],
         settings=_settings(run),
         instructions=_instructions(run),

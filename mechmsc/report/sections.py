@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mechmsc.report.carried import dosed, mediated
 from mechmsc.report.drawing import analyses_of
-from mechmsc.report.tables import Table, by_round, contrast_table, effect_table, plain_table
+from mechmsc.report.tables import Table, by_measure, by_round, contrast_table, effect_table, plain_table
 from mechmsc.report.words import plain
 from mechmsc.runs import Run
 from mechmsc.runs.effects import read_effect
@@ -97,9 +97,7 @@ def _calibration(held: Held) -> Section:
     if table is not None:
         table = table[table["kind"] == "by round"]
     for (task, source), rows in _groups(table, ["task", "source"]):
-        for measure, part in rows.groupby("measure", sort=False):
-            title = f"{task}: {plain(measure)} of {plain(source)}"
-            tables.append(by_round(part, title, "figures/calibration.csv"))
+        tables.append(by_measure(rows, f"{task}: of {plain(source)}", "figures/calibration.csv"))
     return _section("Calibration", about, ["calibration"], tables, None, f"mechmsc measure {held.run.path}")
 
 

@@ -52,6 +52,22 @@ def by_round(rows: "pandas.DataFrame", title: str, source: str) -> Table:
     return Table(title, ["round", *map(str, arms), "n"], body, source, stated(rows))
 
 
+def by_measure(rows: "pandas.DataFrame", title: str, source: str) -> Table:
+    """A row an arm and round, a column a measure.
+
+    Args:
+        rows: arm, round, measure, value, low, high, level, n.
+        title: over the table.
+        source: file of the run.
+    """
+    measures, body = list(rows["measure"].unique()), []
+    for (arm, round), part in rows.groupby(["arm", "round"], sort=False):
+        cells = {row["measure"]: estimate(row) for row in part.to_dict("records")}
+        n = str(int(part["n"].max()))
+        body.append([str(arm), str(int(round)), *(cells.get(name, "") for name in measures), n])
+    return Table(title, ["arm", "round", *map(plain, measures), "n"], body, source, stated(rows))
+
+
 def contrast_table(contrasts: "pandas.DataFrame", links: Sequence[str]) -> Table | None:
     """Differences between arms (or from the first round), with p."""
     rows = contrasts[contrasts["link"].isin(links)]

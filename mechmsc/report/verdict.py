@@ -33,7 +33,7 @@ def verdict(
         missing: link -> what to do where its numbers are not there.
 
     Returns:
-        For each task its findings in the order of `LINKS`, then the chain.
+        For each task the chain, then its links in the order of `LINKS`.
     """
     found = []
     for task in tasks:
@@ -49,7 +49,7 @@ def verdict(
                 mine.append(Finding(task, link, "missing", 0, _missing(link, missing)))
             else:
                 mine.append(judge(rows, task=task, measure=measure, family=table["task"].nunique()))
-        found += [*mine, chain(task, {one.link: one for one in mine})]
+        found += [chain(task, {one.link: one for one in mine}), *mine]
     return found
 
 

@@ -29,7 +29,7 @@ def interval(value: float | int, low: float | int, high: float | int) -> str:
         return "no number"
     if math.isnan(low) or math.isnan(high):
         return f"{number(value)} (no interval)"
-    scale = (high - low) / 2 or None
+    scale = max((high - low) / 2, max(abs(low), abs(high)) / 100) or None
     return f"{number(value, scale)} [{number(low, scale)}, {number(high, scale)}]"
 
 

@@ -68,6 +68,15 @@ def test_absence_needs_every_round_within_the_margin():
     assert found.state == "undecided" and "effects up to 0.20 are not excluded" in found.sentence
 
 
+def test_answers_that_never_differ_show_no_absence_while_items_are_few():
+    def accuracy(n):
+        rows = contrast("performance", 0.0, 0.0, 0.0, p=1.0, n=n, margin=0.02, better="higher")
+        return of("performance", rows.assign(unit="fraction correct"))
+
+    assert accuracy(8).state == "undecided" and "a share of up to 0.32 that may" in accuracy(8).sentence
+    assert accuracy(400).state == "absent"
+
+
 def test_p_is_corrected_for_the_number_of_tasks():
     one = contrast("concept", 0.2, 0.1, 0.3, p=0.03)
     assert of("concept", one).state == "shown"
@@ -229,6 +238,15 @@ def test_every_link_has_a_name_in_the_chain_and_constants_are_those_of_the_analy
     assert set(chain.NAMES) == set(chain.WHOLE) == set(judging.LINKS) - {"fall_beyond"}
     assert set(LINKS) == set(judging.LINKS)
     assert judging.RESOLUTION == RESOLUTION and carried.GUARDS == GUARDS
+
+
+def test_every_state_is_told_for_a_link_and_for_the_chain():
+    from mechmsc.report import Finding
+    from mechmsc.report.judging import OF_CHAIN, STATES, told
+
+    assert set(STATES) == set(OF_CHAIN)
+    assert told(Finding("t", "dose", "absent", 0, "")) == "no effect that matters"
+    assert told(Finding("t", "chain", "absent", 0, "")) == "does not hold in these data"
 
 
 def test_numbers_are_rounded_to_what_their_interval_bears():
