@@ -10,7 +10,7 @@ import inspect
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -167,25 +167,6 @@ def in_parts(model: "BridgeModel") -> bool:
     return blocks_agree(model)
 
 
-@dataclass(eq=False)
-class RotaryTables:
-    """Cosines and sines by position, `[position, rotary_dim]`, as the model's own module computes them."""
-
-    module: Any
-    tables: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-
-    def at(self, kind: str, position: Int[Tensor, " token"], n_ctx: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """(cos, sin) at these positions, for layers of a type."""
-        if kind not in self.tables:
-            ids = torch.arange(n_ctx, device=position.device)[None]
-            takes = inspect.signature(self.module.forward).parameters
-            named = {"layer_type": kind} if "layer_type" in takes else {}
-            cos, sin = self.module(like.new_zeros(1, 1, 1), ids, **named)
-            self.tables[kind] = cos[0], sin[0]
-        cos, sin = self.tables[kind]
-        return cos[position], sin[position]
-
-
 class BridgeBlock:
     """A block of a TransformerBridge: sequential, with pre-norms."""
 
@@ -197,7 +178,6 @@ class BridgeBlock:
         self._native = self._attn.original_component
         text = model.mechmsc.hf.config.get_text_config()
         self._kind = layer_types(text)[layer]
-        self._n_ctx = model.cfg.n_ctx
         self.window = text.sliding_window if self._kind == "sliding_attention" else None
 
     @property
@@ -229,9 +209,9 @@ class BridgeBlock:
         rotary = getattr(self._model, "rotary_emb", None)
         if rotary is None:
             return x
-        if "_rotary_tables" not in self._model.__dict__:
-            self._model.__dict__["_rotary_tables"] = RotaryTables(rotary.original_component)
-        cos, sin = self._model._rotary_tables.at(self._kind, position, self._n_ctx, x)
+        takes = inspect.signature(rotary.original_component.forward).parameters
+        named = {"layer_type": self._kind} if "layer_type" in takes else {}
+        cos, sin = (table[0] for table in rotary.original_component(x[None], position[None], **named))
         turned, rest = x[..., : cos.shape[-1]], x[..., cos.shape[-1] :]
         low, high = turned.chunk(2, -1)
         turned = turned * cos[:, None] + torch.cat([-high, low], -1) * sin[:, None]
