@@ -139,8 +139,8 @@ class _Worlds:
         """Fill in what a batch of pairs gives; all of one round and number of options."""
         labels = labels_of(self.model.tokenizer, pairs[0].control) if self.choices else []
         batch = ready(self.model, pairs, site, permutations=self.permutations, choices=self.choices)
-        self.row_passes += len(batch.control)
-        self.tokens_encoded += sum(batch.decoder.lengths)
+        self.row_passes += len(batch.decoder.lengths)  # their beginnings, encoded once
+        self.tokens_encoded += batch.tokens
         decoder, logits, z = clean_worlds(
             batch, sorted({layer for band in self.bands for layer in band}), self.mediators
         )
@@ -178,10 +178,9 @@ class _Worlds:
 
     def _count(self, batch: Ready, *, both: bool) -> None:
         rows = [*batch.control, *(batch.treatment if both else [])]
-        known = batch.decoder.lengths
         self.row_passes += len(rows)
         self.row_passes_needed += len(rows)
-        self.tokens_encoded += sum(len(row) - known[i % len(known)] for i, row in enumerate(rows))
+        self.tokens_encoded += sum(map(len, rows)) - sum(batch.decoder.lengths[: len(rows)])
         self.tokens_without_sharing += sum(map(len, rows))
 
     def _put(

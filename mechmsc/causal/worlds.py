@@ -1,7 +1,7 @@
 """The worlds of a mediation: U(x), U(x'), U(x, z(x')), U(x', z(x)), by passes that share their beginnings.
 
-What the two conversations of a pair share is encoded once; every world then encodes its own end alone. The mediator is
-read while the unedited worlds are encoded, and set while the others are.
+What the two conversations of a pair share is encoded once, then each of them up to the mediator's site; every world
+encodes its own end alone. The mediator is read while the unedited worlds are encoded, and set while the others are.
 """
 
 import copy
@@ -43,9 +43,12 @@ class Ready:
 
     model: "HookedTransformer"
     decoder: Decoder
-    """Has encoded what the two conversations of each row share."""
+    """Has encoded every conversation up to the site: rows of control, then of treatment."""
     control: list[Transcript]
     treatment: list[Transcript]
+    """Empty where every pair is of one conversation."""
+    tokens: int
+    """How many were encoded for that."""
     orders: tuple[tuple[int, ...], ...]
     site: Site
 
@@ -70,13 +73,36 @@ def ready(
         [_in_order(model, getattr(pair, side), order) for pair in pairs for order in orders]
         for side in ("control", "treatment")
     ]
-    shared = []
-    for x, other in zip(*sides, strict=True):
-        start = min(_first(model, one, site) for one in (x, other))
-        shared.append(list(commonprefix([x.ids, other.ids]))[: min(start, len(x) - 1, len(other) - 1)])
-    decoder = open_decoder(model, len(shared), kind="hooked")
-    decoder.extend(shared)
-    return Ready(model, decoder, *sides, orders, site)
+    control, treatment = sides[0], [] if all(pair.control is pair.treatment for pair in pairs) else sides[1]
+    rows = [*control, *treatment]
+    starts = [min(_first(model, row, site), len(row) - 1) for row in rows]
+    shared = [min(starts[i :: len(control)]) for i in range(len(control))]
+    if treatment:
+        shared = [min(n, _alike(x, y)) for n, x, y in zip(shared, control, treatment, strict=True)]
+    decoder = open_decoder(model, len(control), kind="hooked")
+    _extend(model, decoder, control, shared)
+    known = sum(decoder.lengths)
+    if treatment:
+        decoder.select([*range(len(control))] * 2)
+    tokens = known + sum(starts) - sum(decoder.lengths)
+    _extend(model, decoder, rows, starts)
+    return Ready(model, decoder, control, treatment, tokens, orders, site)
+
+
+def _extend(model: "HookedTransformer", decoder: Decoder, rows: Sequence[Transcript], until: Sequence[int]) -> None:
+    """Encode each row up to so many tokens, if any has more than it had."""
+    rest = [list(row.ids[known:end]) for row, known, end in zip(rows, decoder.lengths, until, strict=True)]
+    if any(rest):
+        decoder.extend(rest, _shown(model, rows))
+
+
+def _shown(model: "HookedTransformer", rows: Sequence[Transcript]) -> list[Shown]:
+    return [Shown(row, end_ids(model), number) for number, row in enumerate(rows)]
+
+
+def _alike(one: Transcript, other: Transcript) -> int:
+    """How many tokens the two begin with alike."""
+    return len(commonprefix([one.ids, other.ids]))
 
 
 def clean_worlds(
@@ -84,7 +110,7 @@ def clean_worlds(
 ) -> tuple[Decoder, Tensor, list[tuple[Values, Values]]]:
     """U(x) and U(x'): the decoder and logits `[2 * row, d_vocab]`, control first; and z in both, for each mediator."""
     with _read(batch, layers, mediators) as found:
-        decoder, logits = _fork(batch, [*batch.control, *batch.treatment])
+        decoder, logits = _fork(batch, range(len(batch.control) + len(batch.treatment)))
     n = len(batch.control)
     halves = [[{layer: z[part] for layer, z in one.items()} for part in (slice(n), slice(n, None))] for one in found]
     return decoder, logits, [(control, treatment) for control, treatment in halves]
@@ -98,7 +124,7 @@ def crossed_worlds(
     Raises:
         InputError: the span has another number of tokens in the other conversation, and every token is to be replaced.
     """
-    rows = [*batch.control, *batch.treatment] if both else list(batch.control)
+    rows = range(len(batch.control) + (len(batch.treatment) if both else 0))
     edits = []
     for layer in band:
         values = [*z_treatment[layer], *(z_control[layer] if both else [])]
@@ -117,7 +143,7 @@ def steered_worlds(
 
     The edits go on acting inside the block, on responses too where the site is there.
     """
-    rows = list(batch.control) * len(strengths)
+    rows = [*range(len(batch.control))] * len(strengths)
     each = [strength for strength in strengths for _ in batch.control]
     with applied(batch.model, [add(direction, strength=each, at=_at(batch.site, layer)) for layer in band]):
         yield _fork(batch, rows)
@@ -138,13 +164,13 @@ def _check_lengths(batch: Ready, z_control: list[Tensor], z_treatment: list[Tens
             )
 
 
-def _fork(batch: Ready, rows: Sequence[Transcript]) -> tuple[Decoder, Tensor]:
-    """Encode the ends of these rows, each on a copy of the shared beginning."""
-    decoder, n = copy.copy(batch.decoder), len(batch.control)
-    decoder.select([i % n for i in range(len(rows))])
-    shown = [Shown(row, end_ids(batch.model), number) for number, row in enumerate(rows)]
-    rest = [list(row.ids[known:]) for row, known in zip(rows, decoder.lengths, strict=True)]
-    return decoder, decoder.extend(rest, shown)
+def _fork(batch: Ready, rows: Sequence[int]) -> tuple[Decoder, Tensor]:
+    """Encode the ends of these rows of control and treatment, each on a copy of its beginning."""
+    decoder, conversations = copy.copy(batch.decoder), [*batch.control, *batch.treatment]
+    decoder.select(rows)
+    told = [conversations[row] for row in rows]
+    rest = [list(row.ids[known:]) for row, known in zip(told, decoder.lengths, strict=True)]
+    return decoder, decoder.extend(rest, _shown(batch.model, told))
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def test_every_item_has_its_planted_effects_and_a_layer_before_the_concept_media
     moved = worlds["concept_treatment"] - worlds["concept_control"]
     np.testing.assert_allclose(moved, np.broadcast_to(1.0 * (moved["layer"] != "0"), moved.shape), atol=1e-4)
     assert worlds.attrs["row_passes"] <= 1.5 * worlds.attrs["row_passes_needed"]
-    assert worlds.attrs["tokens_encoded"] < 0.6 * worlds.attrs["tokens_without_sharing"]
+    assert worlds.attrs["tokens_encoded"] < 0.4 * worlds.attrs["tokens_without_sharing"]
 
 
 def test_without_a_bypass_and_the_norm_nothing_interacts(planted):
