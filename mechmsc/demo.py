@@ -17,6 +17,7 @@ SETTINGS: dict[str, Any] = {
 CONCEPTS = ("toxicity", "stereotyping")
 STATEMENTS: int | None = None
 """Statements a concept; None: all inside the package."""
+MEDIATED: dict[str, Any] = {"rounds": [2, 3], "placebos": 20}
 STEERED: dict[str, Any] = {"rounds": [2], "placebos": 20, "strengths": (-2.0, -1.0, 0.0, 1.0, 2.0)}
 OUTCOMES = ["choice_entropy", "choice_entropy_within"]
 PATCHED: dict[str, Any] = {"source_arm": "moral", "destination_arm": "neutral", "round": 2, "align": "shared"}
@@ -49,7 +50,7 @@ def run_demo(out: str = "runs/demo", *, device: str = "cpu") -> list[str]:
     measure_run(run, direction=files)
     run = measure_run(run)
     direction = load_direction(files[-1], model=model)
-    store_mediation(model, run, direction, outcome=OUTCOMES, placebos=20)
+    store_mediation(model, run, direction, outcome=OUTCOMES, **MEDIATED)
     store_dose(model, run, direction, outcome=OUTCOMES, **STEERED)
     patch_run(model, run, **PATCHED, layers=range(0, model.cfg.n_layers, PATCHED_EVERY), limit=PATCHED_ITEMS)
     store_simulation(out)
