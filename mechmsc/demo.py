@@ -17,9 +17,18 @@ SETTINGS: dict[str, Any] = {
 CONCEPTS = ("toxicity", "stereotyping")
 STATEMENTS: int | None = None
 """Statements a concept; None: all inside the package."""
-MEDIATED: dict[str, Any] = {"rounds": [2, 3], "placebos": 20}
-STEERED: dict[str, Any] = {"rounds": [2], "placebos": 20, "strengths": (-2.0, -1.0, 0.0, 1.0, 2.0)}
-OUTCOMES = ["choice_entropy", "choice_entropy_within"]
+MEDIATED: dict[str, Any] = {
+    "rounds": [2],
+    "placebos": 20,
+    "outcome": ["choice_entropy", "choice_entropy_within"],
+}
+STEERED: dict[str, Any] = {
+    "rounds": [2],
+    "placebos": 20,
+    "strengths": (-2.0, -1.0, 0.0, 1.0, 2.0),
+    "outcome": ["choice_entropy", "first_token_entropy"],
+    "permutations": 1,  # canonical order of the options alone: 85 passes a conversation are enough for a demo
+}
 PATCHED: dict[str, Any] = {"source_arm": "moral", "destination_arm": "neutral", "round": 2, "align": "shared"}
 PATCHED_ITEMS, PATCHED_EVERY = 4, 3
 """Items of the patching map, and every how many layers it has a row."""
@@ -50,8 +59,8 @@ def run_demo(out: str = "runs/demo", *, device: str = "cpu") -> list[str]:
     measure_run(run, direction=files)
     run = measure_run(run)
     direction = load_direction(files[-1], model=model)
-    store_mediation(model, run, direction, outcome=OUTCOMES, **MEDIATED)
-    store_dose(model, run, direction, outcome=OUTCOMES, **STEERED)
+    store_mediation(model, run, direction, **MEDIATED)
+    store_dose(model, run, direction, **STEERED)
     patch_run(model, run, **PATCHED, layers=range(0, model.cfg.n_layers, PATCHED_EVERY), limit=PATCHED_ITEMS)
     store_simulation(out)
     page, _ = write_report(run)

@@ -44,7 +44,8 @@ def small_demo(tmp_path_factory):
         patched.setattr(demo, "SETTINGS", small)
         patched.setattr(demo, "ITEMS", 2)
         patched.setattr(demo, "STATEMENTS", 80)
-        patched.setattr(demo, "STEERED", {"rounds": [2], "placebos": 2, "strengths": (-1.0, 0.0, 1.0)})
+        patched.setattr(demo, "STEERED", {**demo.STEERED, "placebos": 2, "strengths": (-1.0, 0.0, 1.0)})
+        patched.setattr(demo, "MEDIATED", {**demo.MEDIATED, "placebos": 2})
         patched.setattr("mechmsc.model.load_model", lambda **_: model)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*items")
