@@ -222,3 +222,13 @@ def test_the_bridge_runs_on_meta_and_in_half_precision(load_tiny):
     ours, reference = half(IDS), hf_model(half)(IDS).logits
     assert ours.dtype == torch.bfloat16
     assert ((ours - reference).float().norm() / reference.float().norm()).item() < 5e-3
+
+
+def test_a_filter_of_names_hooks_every_point_once_under_its_canonical_name(bridge):
+    seen = []
+    bridge.run_with_hooks(
+        IDS,
+        fwd_hooks=[(lambda name: "blocks.1." in name, lambda activation, hook: seen.append(hook.name))],  # noqa: ARG005
+    )
+    assert len(seen) == len(set(seen)) and {"blocks.1.hook_resid_pre", "blocks.1.attn.hook_z"} <= set(seen)
+    assert "blocks.1.hook_in" not in seen

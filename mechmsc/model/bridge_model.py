@@ -44,7 +44,8 @@ class BridgeModel(TransformerBridge):
         for layer, block in enumerate(bridge.blocks):
             if block.hook_aliases.get("hook_resid_mid") == "ln2.hook_in" and f"blocks.{layer}.ln2.hook_in" in names:
                 names[f"blocks.{layer}.hook_resid_mid"] = _middle(block)
-        bridge.__dict__["_points"] = names
+        aliases = {name: point for name, point in names.items() if point.name != name}
+        bridge.__dict__["_points"] = aliases | names  # canonical names first, as messages and filters find them
         return bridge
 
     @property
@@ -137,7 +138,11 @@ class BridgeModel(TransformerBridge):
     def _named(self, name: str | Callable[[str], bool]) -> list[tuple[str, HookPoint]]:
         points = self.hook_dict
         if not isinstance(name, str):
-            return [(known, point) for known, point in points.items() if name(known)]
+            found: dict[HookPoint, str] = {}
+            for known, point in points.items():
+                if name(known):
+                    found.setdefault(point, known)  # once a point, whatever its other names
+            return [(known, point) for point, known in found.items()]
         if name not in points:
             raise InputError(f"the model has no hook {name!r}: {nearest(name, points)}")
         return [(name, points[name])]
