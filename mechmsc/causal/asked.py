@@ -37,7 +37,7 @@ def bands_of(layers: int | range | Sequence[int | range] | None, n_layers: int) 
         InputError: a layer that the model does not have.
     """
     if layers is None:
-        layers = range(n_layers // 4, n_layers - n_layers // 4)
+        layers = range(n_layers // 4, max(n_layers // 4 + 1, 3 * n_layers // 4))  # as `figures.concept.in_band`
     several = [layers] if isinstance(layers, int | range) else list(layers)
     bands = [(one,) if isinstance(one, int) else tuple(one) for one in several]
     for band in bands:
