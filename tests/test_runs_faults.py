@@ -74,7 +74,7 @@ def test_a_run_killed_at_any_step_of_the_file_system_resumes_to_the_same_bytes(t
     killed = 0
     for at in range(1, disk.count + 1):
         out = tmp_path / f"run{at}"
-        for step in (at, 1 + at // 2):  # the resumption is killed too
+        for step in (at, 1 + at // 2) if at % 3 == 0 else (at,):  # here the resumption is killed too
             with monkeypatch.context() as patched:
                 Disk(patched, at=step)
                 try:
