@@ -69,11 +69,9 @@ def ready(
         InputError: a conversation does not have the site.
     """
     orders = tuple(shifts(n_options(model.tokenizer, pairs[0].control), permutations)) if choices else ((),)
-    sides = [
-        [_in_order(model, getattr(pair, side), order) for pair in pairs for order in orders]
-        for side in ("control", "treatment")
-    ]
-    control, treatment = sides[0], [] if all(pair.control is pair.treatment for pair in pairs) else sides[1]
+    several = any(pair.control is not pair.treatment for pair in pairs)
+    control = [_in_order(model, pair.control, order) for pair in pairs for order in orders]
+    treatment = [_in_order(model, pair.treatment, order) for pair in pairs for order in orders] if several else []
     rows = [*control, *treatment]
     starts = [min(_first(model, row, site), len(row) - 1) for row in rows]
     shared = [min(starts[i :: len(control)]) for i in range(len(control))]
