@@ -3,7 +3,12 @@
 import functools
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The same examples in every run, and no time limit on one: a red run can be repeated, and a slow machine is not a fault.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

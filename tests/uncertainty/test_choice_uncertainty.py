@@ -68,7 +68,7 @@ def test_whole_arrays_give_what_the_slow_version_gives_question_by_question(u):
     np.testing.assert_allclose(u.margin(p), q.max(-1) - np.median(q, axis=-1))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(weights=arrays.arrays(float, (3, 4), elements=st.floats(0, 1).filter(lambda w: w == 0 or w > 1e-9)))
 def test_total_is_within_plus_order_and_all_lie_between_zero_and_log_of_the_choices(u, weights):
     weights[weights.sum(axis=1) == 0] = 1.0

@@ -42,7 +42,7 @@ def clustered(single_pass, responses, relation):
     return [ids.tolist() for ids in single_pass.single_pass(entries, judge)], asked
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(responses=st.lists(st.lists(TEXTS, max_size=7), max_size=4), relation=RELATION)
 def test_all_sets_at_once_give_the_clusters_and_the_comparisons_of_sample_after_sample(
     single_pass, responses, relation
@@ -65,7 +65,7 @@ def test_without_transitivity_the_order_of_samples_decides_and_the_first_member_
     assert clustered(single_pass, [["a", "b", "c"], ["b", "a", "c"]], chain)[0] == [[0, 0, 1], [0, 0, 0]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts=st.lists(TEXTS, min_size=1, max_size=7), seed=st.integers(0, 50))
 def test_a_relation_of_equivalence_gives_the_same_clusters_in_any_order(single_pass, texts, seed):
     vowels = {(a, b) for a in "abcde" for b in "abcde" if (a in "ae") == (b in "ae")}
@@ -85,7 +85,7 @@ def test_exact_clusters_ignore_case_spacing_and_punctuation_at_the_ends_and_noth
     assert [ids.tolist() for ids in exact(["q", "r"], [["a"], []])] == [[0], []]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(texts=st.lists(st.text(alphabet="aB .", max_size=3), max_size=6), seed=st.integers(0, 50))
 def test_exact_clusters_do_not_depend_on_the_order_of_samples(clusterers, texts, seed):
     order = np.random.default_rng(seed).permutation(len(texts))

@@ -126,7 +126,7 @@ def test_likelihoods_that_underflow_are_still_weighed(u):
     assert released == pytest.approx(5 + (1 + 3000) / 2)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=sets(), seed=st.integers(0, 100))
 def test_entropies_lie_between_zero_and_log_m_and_ignore_order_and_names_of_clusters(u, data, seed):
     a, ids = map(np.array, data)
@@ -140,7 +140,7 @@ def test_entropies_lie_between_zero_and_log_m_and_ignore_order_and_names_of_clus
         assert f(a[order], names[ids][order]) == pytest.approx(f(a, ids), abs=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=sets())
 def test_a_set_has_the_same_entropy_alone_and_in_a_batch(u, data):
     a, ids = map(np.array, data)
@@ -148,7 +148,7 @@ def test_a_set_has_the_same_entropy_alone_and_in_a_batch(u, data):
     assert batch[1] == u.semantic_entropy(a, ids)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=sets(), merged=st.tuples(st.integers(0, 4), st.integers(0, 4)))
 def test_merging_two_clusters_never_raises_the_entropy(u, data, merged):
     a, ids = map(np.array, data)
