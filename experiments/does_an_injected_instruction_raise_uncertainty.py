@@ -11,7 +11,6 @@ does_an_injected_instruction_raise_uncertainty.png and .csv, and with a directio
 does_an_injected_instruction_raise_uncertainty_mediation.png and .csv.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,9 +18,10 @@ import mechmsc as mm
 from mechmsc.causal import injected_rounds, injection_effects, mediation_table, store_mediation
 from mechmsc.figures.injection import draw_injection
 from mechmsc.figures.mediation import draw_mediation
-from mechmsc.figures.saving import save_figure
 from mechmsc.report import caption
+from mechmsc.report.scripts import experiment_parser, save_drawn
 from mechmsc.runs.effects import read_effect
+from mechmsc.runs.model import load_model_of
 
 NAME = Path(__file__).stem
 
@@ -39,7 +39,7 @@ def draw(table, *, arms: dict[str, str], caption: str):
 
 def mediation(run, *, direction: str, arms: dict[str, str], outcome: str):
     """TE, NIE and NDE of the injection at its rounds."""
-    model = mm.load_model(name_or_path=run.manifest["model"]["name"])
+    model = load_model_of(run)
     along, rounds = mm.load_direction(direction, model=model), injected_rounds(run, **arms)
     store_mediation(model, run, along, name="injection", **arms, rounds=rounds, outcome=[outcome], placebos=20)
     return mediation_table(read_effect(run.folder, "injection")[0]), along.concept
@@ -47,28 +47,23 @@ def mediation(run, *, direction: str, arms: dict[str, str], outcome: str):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Compute, draw, save."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", help="run folder")
+    parser = experiment_parser(__doc__, seed="bootstrap and sign flips")
     parser.add_argument("--treatment", help="arm with injections; left out: the first mixed schedule of the run")
     parser.add_argument("--control", default="moral", help="its base")
     parser.add_argument("--direction", help="file of `mechmsc fit`: is the effect mediated by this concept?")
     parser.add_argument("--outcome", default="choice_entropy", help="of the mediation")
-    parser.add_argument("--out", default="experiments/figures", help="folder for the figures and their numbers")
-    parser.add_argument("--seed", type=int, default=0, help="of bootstrap and sign flips")
-    parser.add_argument("--format", default="png", help="png, pdf, svg, separated by commas")
     args = parser.parse_args(argv)
-    run, formats = mm.open_run(args.run), args.format.split(",")
+    run = mm.open_run(args.run)
     mixed = [arm for arm in run.manifest["config"]["arms"] if "+" in arm]
     if not (args.treatment or mixed):
         parser.error(f"{args.run} has no mixed schedule; run it with --arms moral,moral+immoral@2/5/8")
     arms = {"treatment": args.treatment or mixed[0], "control": args.control}
     table, said = compute(run, arms=arms, seed=args.seed), caption(run)
-    files = save_figure(draw(table, arms=arms, caption=said), table, args.out, NAME, formats=formats)
+    save_drawn(draw(table, arms=arms, caption=said), table, args, NAME)
     if args.direction:
         effects, concept = mediation(run, direction=args.direction, arms=arms, outcome=args.outcome)
         figure = draw_mediation(effects, **arms, mediator=concept, caption=said)
-        files += save_figure(figure, effects, args.out, f"{NAME}_mediation", formats=formats)
-    print(*files, sep="\n")
+        save_drawn(figure, effects, args, f"{NAME}_mediation")
 
 
 if __name__ == "__main__":

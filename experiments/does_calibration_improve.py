@@ -9,14 +9,13 @@ Cost: seconds, and the clustering of the samples (a minute) where the run was no
 does_calibration_improve.png and .csv.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import mechmsc as mm
 from mechmsc.figures.calibration import calibration_table, draw_calibration
-from mechmsc.figures.saving import save_figure
 from mechmsc.report import caption
+from mechmsc.report.scripts import experiment_parser, save_drawn
 
 NAME = Path(__file__).stem
 
@@ -34,17 +33,12 @@ def draw(table, *, caption: str):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Compute, draw, save."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", help="run folder")
+    parser = experiment_parser(__doc__, seed="bootstraps and nulls")
     parser.add_argument("--clusterer", default="embedding", help="which samples mean the same: embedding or exact")
-    parser.add_argument("--out", default="experiments/figures", help="folder for the figure and its numbers")
-    parser.add_argument("--seed", type=int, default=0, help="of bootstraps and nulls")
-    parser.add_argument("--format", default="png", help="png, pdf, svg, separated by commas")
     args = parser.parse_args(argv)
     run = mm.open_run(args.run)
     table = compute(run, clusterer=args.clusterer, seed=args.seed)
-    for path in save_figure(draw(table, caption=caption(run)), table, args.out, NAME, formats=args.format.split(",")):
-        print(path)
+    save_drawn(draw(table, caption=caption(run)), table, args, NAME)
 
 
 if __name__ == "__main__":

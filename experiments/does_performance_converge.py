@@ -7,14 +7,13 @@ The question of Figure 3 of Liu et al. (arXiv:2510.07290), with a neutral arm, a
 Cost: seconds, from a finished run (`make demo`). Output: does_performance_converge.png and .csv.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import mechmsc as mm
 from mechmsc.figures.performance import draw_performance, performance_table
-from mechmsc.figures.saving import save_figure
 from mechmsc.report import caption
+from mechmsc.report.scripts import experiment_parser, save_drawn
 
 NAME = Path(__file__).stem
 
@@ -31,17 +30,12 @@ def draw(table, *, caption: str):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Compute, draw, save."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", help="run folder")
-    parser.add_argument("--out", default="experiments/figures", help="folder for the figure and its numbers")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    parser.add_argument("--format", default="png", help="png, pdf, svg, separated by commas")
+    parser = experiment_parser(__doc__, seed="the bootstrap")
     args = parser.parse_args(argv)
     run = mm.open_run(args.run)
     table = compute(run, seed=args.seed)
     figure = draw(table, caption=caption(run))
-    for path in save_figure(figure, table, args.out, NAME, formats=args.format.split(",")):
-        print(path)
+    save_drawn(figure, table, args, NAME)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,15 @@ Cost: 15 cells of data sets at about 10 ms each, so 500 take a minute on two cor
 does_prediction_mean_causation.png and .csv, and for a run does_prediction_mean_causation_in_run.png and .csv.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import mechmsc as mm
 from mechmsc.causal.simulation import simulate, table_of_run
-from mechmsc.figures.saving import save_figure
 from mechmsc.figures.simulation import draw_predictive, draw_structural
 from mechmsc.report import caption
+from mechmsc.report.scripts import experiment_parser, save_drawn
 
 NAME = Path(__file__).stem
 
@@ -41,17 +40,17 @@ def draw(table, *, caption: str | None = None):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Compute, draw, save."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", nargs="?", help="run folder, measured; left out: simulated worlds alone")
-    parser.add_argument("--out", default="experiments/figures", help="folder for the figures and their numbers")
+    parser = experiment_parser(
+        __doc__,
+        run="run folder, measured; left out: simulated worlds alone",
+        seed="data sets, folds, permutations and bootstrap",
+        nargs="?",
+    )
     parser.add_argument("--datasets", type=int, default=30, help="simulated data sets of each cell")
     parser.add_argument("--confounder", default="length", help="length or round")
-    parser.add_argument("--seed", type=int, default=0, help="of data sets, folds, permutations and bootstrap")
-    parser.add_argument("--format", default="png", help="png, pdf, svg, separated by commas")
     args = parser.parse_args(argv)
-    formats = args.format.split(",")
     table = compute(datasets=args.datasets, confounder=args.confounder, seed=args.seed)
-    files = save_figure(draw(table), table, args.out, NAME, formats=formats)
+    save_drawn(draw(table), table, args, NAME)
     if args.run:
         run = mm.open_run(args.run)
         try:
@@ -60,9 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             sys.stderr.write(f"{error}\n")
         else:
             figure = draw_predictive(found, caption=caption(run))
-            files += save_figure(figure, found, args.out, f"{NAME}_in_run", formats=formats)
-    for path in files:
-        print(path)
+            save_drawn(figure, found, args, f"{NAME}_in_run")
 
 
 if __name__ == "__main__":

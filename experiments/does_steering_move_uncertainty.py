@@ -9,16 +9,16 @@ Cost: a pass a conversation, strength and direction (the concept and its placebo
 items. Output: RUN/effects/steering_dose.nc and steering_dose_steering.nc, does_steering_move_uncertainty.png and .csv.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import mechmsc as mm
 from mechmsc.causal import dose_curves, store_dose
 from mechmsc.figures.dose import draw_dose
-from mechmsc.figures.saving import save_figure
 from mechmsc.report import caption
+from mechmsc.report.scripts import direction_for, experiment_parser, save_drawn
 from mechmsc.runs.effects import read_effect
+from mechmsc.runs.model import load_model_of
 
 NAME = Path(__file__).stem
 
@@ -39,28 +39,23 @@ def draw(curves, tests, where, *, concept: str, caption: str):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Compute, draw, save."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", help="run folder with the arm neutral, and questions with options")
+    parser = experiment_parser(
+        __doc__,
+        run="run folder with the arm neutral, and questions with options",
+        seed="the split, the placebos and the bootstrap",
+    )
     parser.add_argument("--direction", help="file of `mechmsc fit`; left out: stereotyping, fitted here")
     parser.add_argument("--outcome", default="choice_entropy,choice_entropy_within", help="separated by commas")
     parser.add_argument("--rounds", type=int, nargs="*", default=[1], help="rounds that are steered")
     parser.add_argument("--placebos", type=int, default=99, help="random directions")
-    parser.add_argument("--out", default="experiments/figures", help="folder for the figure and its numbers")
-    parser.add_argument("--seed", type=int, default=0, help="of the split, the placebos and the bootstrap")
-    parser.add_argument("--format", default="png", help="png, pdf, svg, separated by commas")
     args = parser.parse_args(argv)
     run = mm.open_run(args.run)
-    model = mm.load_model(name_or_path=run.manifest["model"]["name"])
-    direction = (
-        mm.load_direction(args.direction, model=model)
-        if args.direction
-        else mm.fit_direction(model, mm.load_statements("stereotyping"))
-    )
+    model = load_model_of(run)
+    direction = direction_for(model, args.direction)
     options = {"outcomes": args.outcome.split(","), "rounds": args.rounds, "placebos": args.placebos}
     curves, tests, where = compute(model, run, direction, **options, seed=args.seed)
     figure = draw(curves, tests, where, concept=direction.concept, caption=caption(run))
-    for path in save_figure(figure, curves, args.out, NAME, formats=args.format.split(",")):
-        print(path)
+    save_drawn(figure, curves, args, NAME)
     print(tests.to_string(index=False))
 
 

@@ -8,15 +8,15 @@ share the history and differ in the last instruction alone. Aligned by the token
 Cost: minutes on two cores for 8 items of the embedded model (`--limit`, `--every`). Output: the figure's .png and .csv.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import mechmsc as mm
 from mechmsc.figures.patching import patching_table
-from mechmsc.figures.saving import save_figure
 from mechmsc.patching import patch_run
 from mechmsc.report import caption
+from mechmsc.report.scripts import experiment_parser, save_drawn
+from mechmsc.runs.model import load_model_of
 
 NAME = Path(__file__).stem
 SPANS = ("instruction", "template", "prefix")
@@ -46,20 +46,19 @@ def draw(effect, *, caption: str):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Compute, draw, save."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", help="run folder with the arms moral and neutral, and questions with options")
-    parser.add_argument("--out", default="experiments/figures", help="folder for the figure and its numbers")
+    parser = experiment_parser(
+        __doc__,
+        run="run folder with the arms moral and neutral, and questions with options",
+        seed="bootstrap and permutations",
+    )
     parser.add_argument("--limit", type=int, default=8, help="items")
     parser.add_argument("--every", type=int, default=2, help="take every n-th layer")
-    parser.add_argument("--seed", type=int, default=0, help="of bootstrap and permutations")
-    parser.add_argument("--format", default="png", help="png, pdf, svg, separated by commas")
     args = parser.parse_args(argv)
     run = mm.open_run(args.run)
-    model = mm.load_model(name_or_path=run.manifest["model"]["name"])
+    model = load_model_of(run)
     effect = compute(model, run, limit=args.limit, every=args.every, seed=args.seed)
     figure = draw(effect, caption=caption(run))
-    for path in save_figure(figure, patching_table(effect), args.out, NAME, formats=args.format.split(",")):
-        print(path)
+    save_drawn(figure, patching_table(effect), args, NAME)
 
 
 if __name__ == "__main__":

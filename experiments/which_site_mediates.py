@@ -9,16 +9,16 @@ Cost: two passes a conversation, layer, site and mediator; minutes on two cores 
 RUN/effects, which_site_mediates.png and .csv.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import mechmsc as mm
 from mechmsc.causal import mediation_table, store_mediation
 from mechmsc.figures.mediating_sites import draw_mediating_sites
-from mechmsc.figures.saving import save_figure
 from mechmsc.report import caption
+from mechmsc.report.scripts import direction_for, experiment_parser, save_drawn
 from mechmsc.runs.effects import read_effect
+from mechmsc.runs.model import load_model_of
 
 NAME = Path(__file__).stem
 SITES = ("instruction_end", "prompt_end")
@@ -47,31 +47,22 @@ def draw(table, *, caption: str):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Compute, draw, save."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", help="run folder with the arms moral and neutral")
+    parser = experiment_parser(__doc__, run="run folder with the arms moral and neutral", seed="the bootstrap")
     parser.add_argument("--direction", help="file of `mechmsc fit`; left out: stereotyping, fitted here")
     parser.add_argument("--outcome", default="choice_entropy", help="what the instruction is to move")
     parser.add_argument("--every", type=int, default=3, help="take every n-th layer")
     parser.add_argument("--limit", type=int, help="items; left out: all")
     parser.add_argument("--rounds", type=int, nargs="*", help="left out: all")
-    parser.add_argument("--out", default="experiments/figures", help="folder for the figure and its numbers")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    parser.add_argument("--format", default="png", help="png, pdf, svg, separated by commas")
     args = parser.parse_args(argv)
     run = mm.open_run(args.run)
-    model = mm.load_model(name_or_path=run.manifest["model"]["name"])
-    direction = (
-        mm.load_direction(args.direction, model=model)
-        if args.direction
-        else mm.fit_direction(model, mm.load_statements("stereotyping"))
-    )
+    model = load_model_of(run)
+    direction = direction_for(model, args.direction)
     items = [item.item_id for item in run.items if item.options][: args.limit]
     table = compute(
         model, run, direction, outcome=args.outcome, every=args.every, items=items, rounds=args.rounds, seed=args.seed
     )
     figure = draw(table, caption=caption(run))
-    for path in save_figure(figure, table, args.out, NAME, formats=args.format.split(",")):
-        print(path)
+    save_drawn(figure, table, args, NAME)
 
 
 if __name__ == "__main__":

@@ -99,11 +99,11 @@ def patch(
 
     opened, band = open_run(run), check_layers(layers)
     check_loading(device=device)
-    from mechmsc.model import load_model
     from mechmsc.patching import patch_run
+    from mechmsc.runs.model import load_model_of
 
     patch_run(
-        load_model(**given(name_or_path=model or opened.manifest["model"]["name"], device=device)),
+        load_model_of(opened, model=model, device=device),
         opened,
         source_arm=source_arm,
         destination_arm=destination_arm,
@@ -172,14 +172,14 @@ def _analyse(
 
     from mechmsc import causal
     from mechmsc.directions import load_direction
-    from mechmsc.model import load_model
+    from mechmsc.runs.model import load_model_of
 
     if samples is not None:
         options["sampling"] = causal.Sampling(samples=samples)
     along = None if direction is None else load_direction(direction)
     if along is not None:
         along.check_model(opened.manifest["model"])
-    loaded = load_model(**given(name_or_path=model or opened.manifest["model"]["name"], device=device))
+    loaded = load_model_of(opened, model=model, device=device)
     table, paths = getattr(causal, function)(loaded, opened, along, name=name, **options)
     print_frame(table)
     for path in paths:
