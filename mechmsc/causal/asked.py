@@ -98,16 +98,19 @@ def batches_of(
     batch_size: int,
     permutations: int | None,
 ) -> Iterator[list[Pair]]:
-    """Pairs of one round and number of options, like lengths together."""
+    """Pairs of one round and number of options; one round after another of the same items, like lengths together."""
     choices = any(isinstance(one, str) and one in OF_CHOICES for one in wanted.values())
-    alike: dict[tuple[int, int], list[Pair]] = {}
-    for pair in sorted(pairs, key=lambda pair: len(pair.treatment)):
+    alike: dict[int, dict[str, list[Pair]]] = {}
+    for pair in pairs:
         options = n_options(model.tokenizer, pair.control) if choices else 0
-        alike.setdefault((pair.round, options), []).append(pair)
-    for (_, options), members in sorted(alike.items()):
+        alike.setdefault(options, {}).setdefault(pair.item.item_id, []).append(pair)
+    for options, by_item in sorted(alike.items()):
         size = max(1, batch_size // max(1, permutations or options))
-        for start in range(0, len(members), size):
-            yield members[start : start + size]
+        items = sorted(by_item.values(), key=lambda members: max(len(pair.treatment) for pair in members))
+        for start in range(0, len(items), size):
+            together = [pair for members in items[start : start + size] for pair in members]
+            for number in sorted({pair.round for pair in together}):
+                yield [pair for pair in together if pair.round == number]
 
 
 def rows_of(found: "xarray.Dataset", pairs: Sequence[Pair]) -> tuple[list[int], int]:

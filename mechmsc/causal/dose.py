@@ -169,11 +169,13 @@ class _Steered:
         self.model, self.band, self.directions, self.strengths = model, band, directions, strengths
         self.wanted, self.sampling, self.permutations = wanted, sampling, permutations
         self.choices = any(isinstance(one, str) and one in OF_CHOICES for one in wanted.values())
+        self.before: Ready | None = None
 
     def of(self, pairs: Sequence[Pair], site: Site, found: "xarray.Dataset") -> None:
         """Fill in what a batch gives; strength 0 is the unedited model and computed once."""
         labels = labels_of(self.model.tokenizer, pairs[0].control) if self.choices else []
-        batch = ready(self.model, pairs, site, permutations=self.permutations, choices=self.choices)
+        how = {"permutations": self.permutations, "choices": self.choices, "before": self.before}
+        batch = self.before = ready(self.model, pairs, site, **how)
         moving = [a for a in self.strengths if a != 0.0]
         (clean,) = self._at(batch, pairs, labels, self.directions[0], [0.0])
         for number, direction in enumerate(self.directions):

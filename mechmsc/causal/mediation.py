@@ -134,11 +134,13 @@ class _Worlds:
         self.wanted, self.sampling, self.permutations = wanted, sampling, permutations
         self.choices = any(isinstance(one, str) and one in OF_CHOICES for one in wanted.values())
         self.row_passes = self.row_passes_needed = self.tokens_encoded = self.tokens_without_sharing = 0
+        self.before: Ready | None = None
 
     def of(self, pairs: Sequence[Pair], site: Site, found: "xarray.Dataset") -> None:
         """Fill in what a batch of pairs gives; all of one round and number of options."""
         labels = labels_of(self.model.tokenizer, pairs[0].control) if self.choices else []
-        batch = ready(self.model, pairs, site, permutations=self.permutations, choices=self.choices)
+        how = {"permutations": self.permutations, "choices": self.choices, "before": self.before}
+        batch = self.before = ready(self.model, pairs, site, **how)
         self.row_passes += len(batch.decoder.lengths)  # their beginnings, encoded once
         self.tokens_encoded += batch.tokens
         decoder, logits, z = clean_worlds(

@@ -1,7 +1,8 @@
 """The worlds of a mediation: U(x), U(x'), U(x, z(x')), U(x', z(x)), by passes that share their beginnings.
 
-What the two conversations of a pair share is encoded once, then each of them up to the mediator's site; every world
-encodes its own end alone. The mediator is read while the unedited worlds are encoded, and set while the others are.
+What the two conversations of a pair share is encoded once, and goes on where the round before stopped; then each of
+them is encoded up to the mediator's site, and every world encodes its own end alone. The mediator is read while the
+unedited worlds are encoded, and set while the others are.
 """
 
 import copy
@@ -42,6 +43,8 @@ class Ready:
     """Rows of a batch of pairs, a row for each pair and order of the options; worlds fork from `decoder`."""
 
     model: "HookedTransformer"
+    trunk: Decoder
+    """Has encoded what control and treatment share, a row for each of control; the next round goes on from there."""
     decoder: Decoder
     """Has encoded every conversation up to the site: rows of control, then of treatment."""
     control: list[Transcript]
@@ -54,7 +57,13 @@ class Ready:
 
 
 def ready(
-    model: "HookedTransformer", pairs: Sequence[Pair], site: Site, *, permutations: int | None, choices: bool
+    model: "HookedTransformer",
+    pairs: Sequence[Pair],
+    site: Site,
+    *,
+    permutations: int | None,
+    choices: bool,
+    before: Ready | None = None,
 ) -> Ready:
     """Encode what the conversations of each pair share, up to the first token of the site.
 
@@ -64,6 +73,8 @@ def ready(
         site: where the mediator is; one round.
         permutations: as in a run; used where `choices`.
         choices: whether an outcome needs every order of the options.
+        before: an earlier batch, best of the same items in the round before; what its rows begin with is not encoded
+            again.
 
     Raises:
         InputError: a conversation does not have the site.
@@ -77,14 +88,35 @@ def ready(
     shared = [min(starts[i :: len(control)]) for i in range(len(control))]
     if treatment:
         shared = [min(n, _alike(x, y)) for n, x, y in zip(shared, control, treatment, strict=True)]
-    decoder = open_decoder(model, len(control), kind="hooked")
-    _extend(model, decoder, control, shared)
-    known = sum(decoder.lengths)
+    trunk = _went_on(before, control, shared) or open_decoder(model, len(control), kind="hooked")
+    tokens = sum(shared) - sum(trunk.lengths) + sum(starts) - sum(shared) * (len(rows) // len(control))
+    _extend(model, trunk, control, shared)
+    decoder = trunk
     if treatment:
+        decoder = copy.copy(trunk)
         decoder.select([*range(len(control))] * 2)
-    tokens = known + sum(starts) - sum(decoder.lengths)
-    _extend(model, decoder, rows, starts)
-    return Ready(model, decoder, control, treatment, tokens, orders, site)
+        _extend(model, decoder, rows, starts)
+    return Ready(model, trunk, decoder, control, treatment, tokens, orders, site)
+
+
+def _went_on(before: Ready | None, control: Sequence[Transcript], shared: Sequence[int]) -> Decoder | None:
+    """A copy of an earlier trunk whose rows these conversations begin with; None where one of them does not."""
+    if before is None:
+        return None
+    ends = before.trunk.lengths
+    known = {
+        (row.image, *row.ids[:end]): place for place, (row, end) in enumerate(zip(before.control, ends, strict=True))
+    }
+    places = []
+    for row, count in zip(control, shared, strict=True):
+        begun = [(row.image, *row.ids[:end]) for end in sorted({*ends}, reverse=True) if end <= count]
+        place = next((known[start] for start in begun if start in known), None)
+        if place is None:
+            return None
+        places.append(place)
+    decoder = copy.copy(before.trunk)
+    decoder.select(places)
+    return decoder
 
 
 def _extend(model: "HookedTransformer", decoder: Decoder, rows: Sequence[Transcript], until: Sequence[int]) -> None:

@@ -50,6 +50,26 @@ def test_every_item_has_its_planted_effects_and_a_layer_before_the_concept_media
     assert worlds.attrs["tokens_encoded"] < 0.4 * worlds.attrs["tokens_without_sharing"]
 
 
+def test_rounds_go_on_from_one_another_and_give_what_each_gives_alone(tmp_path):
+    import xarray
+    from tiny_runs import CHOOSE, correct, load_chatty
+
+    from mechmsc.causal import mediate
+
+    model = load_chatty(tmp_path)
+    run = correct(model, CHOOSE, tmp_path / "run", arms="moral,neutral", samples=0)
+    asked = {"mediator": "activation", "site": "prompt_end", "outcome": "choice_entropy", "layers": 1}
+    together = mediate(model, run, None, **asked, progress=False)
+    alone = [mediate(model, run, None, **asked, rounds=[number], progress=False) for number in (1, 2, 3)]
+    for name, worlds in together.items():
+        of_each = xarray.concat([one[name] for one in alone], "round").transpose(*worlds.dims)
+        np.testing.assert_allclose(worlds, of_each, atol=1e-5, err_msg=name)
+    assert abs(together["control"].diff("round")).max() > 1e-4  # rounds differ, so that a mix-up would be seen
+    passes, tokens = "row_passes", "tokens_encoded"
+    assert together.attrs[passes] == sum(one.attrs[passes] for one in alone)
+    assert together.attrs[tokens] < 0.8 * sum(one.attrs[tokens] for one in alone)
+
+
 def test_without_a_bypass_and_the_norm_nothing_interacts(planted):
     from mechmsc.causal import mediate
 
