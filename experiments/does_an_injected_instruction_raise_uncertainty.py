@@ -7,7 +7,7 @@ what it would have been without the injection (NIE and NDE of `mechmsc mediate`,
     python experiments/does_an_injected_instruction_raise_uncertainty.py RUN --direction stereotyping.safetensors
 
 Cost: seconds; with a direction four passes a conversation and injected round. Output:
-does_an_injected_instruction_raise_uncertainty.png and .csv, and with a direction RUN/effects/injection.nc and
+does_an_injected_instruction_raise_uncertainty.png and .csv, and with a direction RUN/effects/injection_mediation.nc and
 does_an_injected_instruction_raise_uncertainty_mediation.png and .csv.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import mechmsc as mm
-from mechmsc.causal import injected_rounds, injection_effects, mediation_table, store_mediation
+from mechmsc.causal import injected_arms, injected_rounds, injection_effects, mediation_table, store_mediation
 from mechmsc.figures.injection import draw_injection
 from mechmsc.figures.mediation import draw_mediation
 from mechmsc.report import caption
@@ -41,23 +41,21 @@ def mediation(run, *, direction: str, arms: dict[str, str], outcome: str):
     """TE, NIE and NDE of the injection at its rounds."""
     model = load_model_of(run)
     along, rounds = mm.load_direction(direction, model=model), injected_rounds(run, **arms)
-    store_mediation(model, run, along, name="injection", **arms, rounds=rounds, outcome=[outcome], placebos=20)
-    return mediation_table(read_effect(run.folder, "injection")[0]), along.concept
+    options = {"rounds": rounds, "outcome": [outcome], "placebos": 20}
+    store_mediation(model, run, along, name="injection_mediation", **arms, **options)
+    return mediation_table(read_effect(run.folder, "injection_mediation")[0]), along.concept
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Compute, draw, save."""
     parser = experiment_parser(__doc__, seed="bootstrap and sign flips")
     parser.add_argument("--treatment", help="arm with injections; left out: the first mixed schedule of the run")
-    parser.add_argument("--control", default="moral", help="its base")
+    parser.add_argument("--control", default="moral", help="its base, where --treatment is given")
     parser.add_argument("--direction", help="file of `mechmsc fit`: is the effect mediated by this concept?")
     parser.add_argument("--outcome", default="choice_entropy", help="of the mediation")
     args = parser.parse_args(argv)
     run = mm.open_run(args.run)
-    mixed = [arm for arm in run.manifest["config"]["arms"] if "+" in arm]
-    if not (args.treatment or mixed):
-        parser.error(f"{args.run} has no mixed schedule; run it with --arms moral,moral+immoral@2/5/8")
-    arms = {"treatment": args.treatment or mixed[0], "control": args.control}
+    arms = {"treatment": args.treatment, "control": args.control} if args.treatment else injected_arms(run)
     table, said = compute(run, arms=arms, seed=args.seed), caption(run)
     save_drawn(draw(table, arms=arms, caption=said), table, args, NAME)
     if args.direction:

@@ -62,7 +62,9 @@ def test_the_demo_ends_with_figures_and_their_numbers_and_resumes(small_demo, mo
     out, files = small_demo
     names = [Path(file).name for file in files]
     assert names[:2] == ["performance.png", "performance.csv"] and names[-1] == "report.html"
-    assert {"concept.png", "uncertainty.png", "convergence.png", "mediation.png", "dose.png"} <= set(names)
+    assert {"concept.png", "uncertainty.png", "convergence.png", "mediation.png", "dose.png", "injection.png"} <= set(
+        names
+    )
     table = pd.read_csv(Path(out) / "figures" / "performance.csv")
     assert set(table["task"]) == set(demo.TASKS)
     before = open_run(out).transcripts

@@ -10,6 +10,7 @@ _HOMES = {
     "dose_curves": "dose_effects",
     "dose_response": "dose",
     "dose_table": "dose_effects",
+    "injected_arms": "injection",
     "injected_rounds": "injection",
     "injection_effects": "injection",
     "mediate": "mediation",

@@ -17,6 +17,20 @@ UNCERTAINTIES = ("choice_entropy", "semantic_entropy", "first_token_entropy")
 COLUMNS = ["task", "measure", "source", "part", "round", "value", "low", "high", "level", "n", "p", "p_adjusted"]
 
 
+def injected_arms(run: Run) -> dict[str, str]:
+    """The first mixed schedule of a run as `treatment`, and its base as `control`.
+
+    Raises:
+        InputError: there is none, or not beside its base.
+    """
+    arms = run.manifest["config"]["arms"]
+    for arm in arms:
+        base, _, injection = arm.partition("+")
+        if injection and base in arms:
+            return {"treatment": arm, "control": base}
+    raise InputError(f"{run.path} has no mixed schedule beside its base; run it with --arms moral,moral+immoral@2/5/8")
+
+
 def injected_rounds(run: Run, *, treatment: str, control: str) -> list[int]:
     """The rounds in which the two arms hear different instructions.
 

@@ -151,6 +151,16 @@ def _concept_layers(run: Run) -> Drawn:
     return draw_concept_layers(table, caption=caption(run)), table
 
 
+def _injection(run: Run) -> Drawn:
+    from mechmsc.causal import injected_arms, injection_effects
+    from mechmsc.figures.injection import draw_injection
+
+    arms = injected_arms(run)
+    _measured(run)
+    table = injection_effects(run, **arms)
+    return draw_injection(table, **arms, caption=caption(run)), table
+
+
 def _dose(run: Run, name: str = "dose") -> Drawn:
     from mechmsc.causal import dose_curves, dose_table
     from mechmsc.figures.dose import draw_dose
@@ -223,6 +233,7 @@ FIGURES: "dict[str, Callable[[Run], tuple[matplotlib.figure.Figure, pandas.DataF
     "patch": _patch,
     "dose": _dose,
     "mediation": _mediation,
+    "injection": _injection,
     "predictive": _predictive,
     "posterior": _posterior,
 }

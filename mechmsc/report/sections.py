@@ -190,6 +190,21 @@ def _mediation(held: Held) -> Section:
     return _section("Mediation", about, names, tables, None, command)
 
 
+def _injection(held: Held) -> Section:
+    about = (
+        "An arm whose instruction changes its stance in some rounds, minus its base, the same items: before the first "
+        "such round, in these rounds, and in the others from then on. Before, the two hear the same."
+    )
+    table, tables = held.numbers.get("injection"), []
+    if table is not None:
+        rows = table[table["round"].isna()].rename(columns={"p_adjusted": "p"})
+        columns = ["task", "measure", "source", "part", "value", "p", "n"]
+        note = "p: sign flips of whole items, corrected over the parts of a measure."
+        tables = [plain_table(rows, "Injected instruction", "figures/injection.csv", columns=columns, note=note)]
+    command = "mechmsc run with --arms moral,moral+immoral@2/5"
+    return _section("Injection", about, ["injection"], tables, None, command)
+
+
 def _simulation(held: Held) -> Section:
     about = (
         "Does the change of the concept predict whether uncertainty rises or falls, on items left out? This is the "
@@ -211,7 +226,18 @@ def _simulation(held: Held) -> Section:
 
 
 SECTIONS: tuple[Callable[..., Section], ...] = (
-    *(_performance, _concept, _uncertainty, _calibration, _convergence, _patching, _dose, _mediation, _simulation),
+    *(
+        _performance,
+        _concept,
+        _uncertainty,
+        _calibration,
+        _convergence,
+        _patching,
+        _dose,
+        _mediation,
+        _injection,
+        _simulation,
+    ),
 )
 
 

@@ -69,8 +69,9 @@ def test_parts_are_means_of_each_item_over_their_rounds(planted):
 
 
 def test_arms_that_always_or_never_differ_are_refused(run):
-    from mechmsc.causal import injected_rounds, injection_effects
+    from mechmsc.causal import injected_arms, injected_rounds, injection_effects
 
+    assert injected_arms(run) == {"treatment": MIXED, "control": BASE}
     assert injected_rounds(run, treatment=MIXED, control=BASE) == [2, 4]
     with pytest.raises(InputError, match="no arm 'immoral'; it has moral"):
         injection_effects(run, treatment="immoral", control=BASE)
