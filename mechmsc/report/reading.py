@@ -1,5 +1,6 @@
 """From a run to its verdict: the numbers it holds, what it lacks, and which command would make that."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mechmsc.report.carried import dosed, mediated
@@ -18,16 +19,42 @@ def evidence_of(
 ) -> "dict[str, pandas.DataFrame]":
     """The tables that the verdict is read from: contrasts, and mediated and dosed where the run has such effects.
 
+    Of several analyses of one kind each task gets the first that has it and is between the arms of the verdict.
+
     Raises:
         InputError: the run has no such arm.
         RunError: an effect is damaged.
     """
     found = {"contrasts": contrasts(run, treatment=treatment, control=control, seed=seed)}
+    arms = arms_of(run, treatment, control)
     for key, analysis, read in (("mediated", "mediate", mediated), ("dosed", "dose_response", dosed)):
-        name = next((name for name, made in analyses_of(run).items() if made == analysis), None)
-        if name is not None:
-            found[key] = read(run, name)
+        tables = [read(run, name) for name, made in analyses_of(run).items() if made == analysis]
+        rows = first_of_each_task(tables, *arms)
+        if rows is not None:
+            found[key] = rows
     return found
+
+
+def first_of_each_task(
+    tables: "Sequence[pandas.DataFrame]", treatment: str, control: str | None
+) -> "pandas.DataFrame | None":
+    """For each task the rows of the first analysis that has it, so that every task is read by its own concept.
+
+    Args:
+        tables: of `mediated` or `dosed`; those between other arms are left out.
+        treatment: arm of the verdict.
+        control: arm of the verdict.
+    """
+    import pandas as pd
+
+    kept: list[pandas.DataFrame] = []
+    for table in tables:
+        if "treatment" in table:
+            table = table[(table["treatment"] == treatment) & (table["control"] == control)]
+        known = {task for rows in kept for task in rows["task"]}
+        kept.append(table[~table["task"].isin(known)])
+    kept = [rows for rows in kept if not rows.empty]
+    return pd.concat(kept, ignore_index=True) if kept else None
 
 
 def verdict_of(run: Run, *, treatment: str | None = None, control: str | None = None, seed: int = 0) -> list[Finding]:

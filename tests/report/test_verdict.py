@@ -258,3 +258,16 @@ def test_numbers_are_rounded_to_what_their_interval_bears():
     assert number(-0.0004, 0.3) == "0.00" and number(1234.6) == "1235"
     assert probability(0.0001) == "p < 0.001" and probability(0.0324) == "p = 0.032" and probability(NAN) == "no p"
     assert listed(["a", "b", "c"]) == "a, b and c"
+
+
+def test_each_task_is_read_by_the_first_analysis_of_its_own_between_the_arms_of_the_verdict():
+    from mechmsc.report.reading import first_of_each_task
+
+    injected = mediated(task="b").assign(treatment="moral+immoral@2", control="moral", name="injection")
+    both = pd.concat([mediated(task=task).assign(name="second") for task in ("a", "b")], ignore_index=True)
+    tables = [injected, mediated(task="a").assign(name="first"), both]
+    found = first_of_each_task(tables, "moral", "neutral")
+    assert found.groupby("task")["name"].unique().map(list).to_dict() == {"a": ["first"], "b": ["second"]}
+    assert first_of_each_task([injected], "moral", "neutral") is None
+    doses = [dosed(task="a").assign(name="first"), dosed(task="a").assign(name="second")]
+    assert set(first_of_each_task(doses, "moral", None)["name"]) == {"first"}
