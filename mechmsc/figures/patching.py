@@ -36,6 +36,15 @@ CORRECTED = {
 }
 
 
+def conditions(effect: "xarray.Dataset") -> str:
+    """Round, arms and history of an effect of `patch_run`, as a sentence of its caption."""
+    said = effect.attrs
+    return (
+        f"Round {said['round_patched']}, from arm {said['source_arm']} into {said['destination_arm']}, history "
+        f"{said['history']}."
+    )
+
+
 def patching_table(effect: "xarray.Dataset | xarray.DataArray") -> "pandas.DataFrame":
     """The numbers of a map, a row a cell: what `save_figure` puts beside the picture.
 

@@ -132,16 +132,12 @@ def patch_figure(
     Raises:
         InputError: the run has no such effect.
     """
+    from mechmsc.figures.patching import conditions, patching_table
     from mechmsc.figures.patching import patch_grid as draw
-    from mechmsc.figures.patching import patching_table
 
     effect, _ = read_effect(run.folder, name)
     effect = effect.drop_dims("item")
-    said = (
-        f"Round {effect.attrs['round_patched']}, from arm {effect.attrs['source_arm']} into "
-        f"{effect.attrs['destination_arm']}, history {effect.attrs['history']}. {caption}"
-    )
-    return draw(effect, outcome=outcome, caption=said), patching_table(effect)
+    return draw(effect, outcome=outcome, caption=f"{conditions(effect)} {caption}"), patching_table(effect)
 
 
 def outcomes_at_prompt_end(

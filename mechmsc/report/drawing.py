@@ -191,16 +191,15 @@ def _mediation(run: Run, name: str = "mediation") -> Drawn:
 
 
 def _patch(run: Run, name: str = "patch") -> Drawn:
-    from mechmsc.figures.patching import patch_grid, patching_table
+    from mechmsc.figures.patching import conditions, patch_grid, patching_table
 
     effect, _ = _effect(run, name, "mechmsc patch")
     if {"position", "head"} <= set(effect.dims):
         raise InputError(f"effect {name!r} has heads and positions, and a map has two axes: choose a head or a token")
-    effect, said = effect.drop_dims("item"), effect.attrs
+    effect = effect.drop_dims("item")
     first = str(effect["outcome"].values[0]) if "outcome" in effect.dims else None
-    where = f"Round {said['round_patched']}, from arm {said['source_arm']} into {said['destination_arm']}, history "
-    text = f"{where}{said['history']}. {caption(run)}"
-    return patch_grid(effect, outcome=first, caption=text), patching_table(effect)
+    said = f"{conditions(effect)} {caption(run)}"
+    return patch_grid(effect, outcome=first, caption=said), patching_table(effect)
 
 
 def _predictive(run: Run) -> Drawn:
