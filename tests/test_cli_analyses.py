@@ -72,7 +72,8 @@ def test_causes_are_asked_for_stored_and_drawn(analysed):
     options = ("--direction", "FILE", "--model", "MODEL", "--outcome", "choice_entropy_within", "--layers", "1-2")
     code, out, _ = analysed("mediate", "RUN", *options, "--placebos", "2", "--rounds", "2,3")
     assert code == 0 and "indirect" in out and "mediation.nc" in out
-    code, out, _ = analysed("dose", "RUN", *options, "--placebos", "2", "--strengths", "-1,0,1", "--rounds", "1")
+    few = ("--placebos", "2", "--strengths", "-1,0,1", "--rounds", "1", "--task", "social_bias")
+    code, out, _ = analysed("dose", "RUN", *options, *few)
     assert code == 0 and "slope" in out and "dose.nc" in out
     code, out, _ = analysed("simulate", "RUN")
     assert code == 0 and "majority" in out and "predictive.parquet" in out
@@ -113,6 +114,8 @@ def test_an_unknown_measure_and_one_without_data_are_refused(analysed):
     assert code == 2 and "choice_entropy" in err
     code, _, err = analysed("mediate", "RUN", "--direction", "FILE", "--model", "MODEL", "--treatment", "morral")
     assert code == 2 and "did you mean moral" in err
+    code, _, err = analysed("mediate", "RUN", "--direction", "FILE", "--task", "social_bais")
+    assert code == 2 and "has no task 'social_bais': did you mean social_bias" in err
 
 
 def test_the_methods_and_positions_of_the_command_line_are_those_of_the_library():

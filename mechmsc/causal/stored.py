@@ -50,7 +50,11 @@ def store_dose(
     before: list[str] = []
     if validation is not None:
         shared = {key: options[key] for key in ("arm", "site", "seed", "progress") if key in options}
-        items = validation_items(run.items, share=validation, seed=options.get("seed", 0))
+        asked = options.get("items")
+        known = [item for item in run.items if asked is None or item.item_id in asked]
+        items = validation_items(known, share=validation, seed=options.get("seed", 0))
+        if asked is not None:
+            options["items"] = [item for item in asked if item not in items]
         layers = options.pop("layers", None)
         shared |= {"items": items, "layers": list(layers) if isinstance(layers, range) else layers}
         _, before = store_steering(model, run, direction, name=f"{name}_steering", **shared)

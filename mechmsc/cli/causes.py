@@ -7,13 +7,16 @@ import typer
 
 from mechmsc.cli.analyses import Layers
 from mechmsc.cli.shared import given, print_frame
-from mechmsc.errors import InputError
+from mechmsc.errors import InputError, nearest
+
+Task = Annotated[str | None, typer.Option(help="Items of this task alone; left out: all that have the outcome.")]
 
 
 def dose(
     run: Annotated[str, typer.Argument(help="Run folder.")],
     direction: Annotated[str, typer.Option(help="The concept's direction, from mechmsc fit.")],
     outcome: Annotated[str | None, typer.Option(help="Outcomes, separated by commas.")] = None,
+    task: Task = None,
     arm: Annotated[str | None, typer.Option(help="Whose conversations are steered.")] = None,
     layers: Layers = None,
     site: Annotated[str | None, typer.Option(help="Position that is steered, e.g. prompt_end.")] = None,
@@ -31,7 +34,7 @@ def dose(
     seed: Annotated[int | None, typer.Option(help="Of placebos.")] = None,
 ) -> None:
     """Turn the concept up and down, and see what the outcome does beyond placebos."""
-    options = given(arm=arm, site=site, placebos=placebos, seed=seed)
+    options = given(arm=arm, task=task, site=site, placebos=placebos, seed=seed)
     if strengths is not None:
         options["strengths"] = _numbers("strengths", strengths, float)
     if validation is not None:
@@ -43,6 +46,7 @@ def mediate(
     run: Annotated[str, typer.Argument(help="Run folder.")],
     direction: Annotated[str | None, typer.Option(help="A direction, from mechmsc fit.")] = None,
     outcome: Annotated[str | None, typer.Option(help="Outcomes, separated by commas.")] = None,
+    task: Task = None,
     treatment: Annotated[str | None, typer.Option(help="Arm x'.")] = None,
     control: Annotated[str | None, typer.Option(help="Arm x.")] = None,
     mediator: Annotated[str | None, typer.Option(help="concept or activation.")] = None,
@@ -63,6 +67,7 @@ def mediate(
     options = given(
         treatment=treatment,
         control=control,
+        task=task,
         mediator=mediator,
         history=history,
         site=site,
@@ -166,6 +171,8 @@ def _analyse(
 
     opened, band = open_run(run), check_layers(layers)
     check_loading(device=device)
+    if (task := options.pop("task", None)) is not None:
+        options["items"] = _items_of(opened, task)
     options |= given(layers=band, outcome=outcome.split(",") if outcome else None)
     if rounds is not None:
         options["rounds"] = _numbers("rounds", rounds, int)
@@ -184,6 +191,13 @@ def _analyse(
     print_frame(table)
     for path in paths:
         typer.echo(path)
+
+
+def _items_of(run: Any, task: str) -> list[str]:
+    tasks = list(dict.fromkeys(item.task for item in run.items))
+    if task not in tasks:
+        raise InputError(f"{run.path} has no task {task!r}: {nearest(task, tasks)}")
+    return [item.item_id for item in run.items if item.task == task]
 
 
 def _numbers(name: str, text: str, kind: Callable[[str], Any]) -> list[Any]:

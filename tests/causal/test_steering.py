@@ -130,6 +130,10 @@ def test_stored_it_is_chosen_once_and_names_its_files(planted):
     before = [Path(path).stat().st_mtime_ns for path in times]
     store_dose(model, run, direction, validation=0.25, layers=range(0, 2), **quick)
     assert before == [Path(path).stat().st_mtime_ns for path in times]
+    asked = [item.item_id for item in run.items[:5]]
+    store_dose(model, run, direction, validation=0.4, layers=range(0, 2), items=asked, name="some", **quick)
+    chosen, reported = (read_effect(run.folder, name)[0]["item"].values for name in ("some_steering", "some"))
+    assert sorted([*chosen, *reported]) == sorted(asked)
 
 
 WRONG = {
