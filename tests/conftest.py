@@ -6,7 +6,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# The same examples in every run, and no time limit on one: a red run can be repeated, and a slow machine is not a fault.
+# The same examples in every run, and no time limit on one: a red run can be repeated, a slow machine is not a fault.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 

@@ -82,7 +82,8 @@ def test_an_unknown_unit_is_refused():
 
 
 # made from a corner and a size, never filtered: most quadruples of integers are not a box with an area
-boxes = st.tuples(*[st.integers(0, 8)] * 2, *[st.integers(1, 6)] * 2).map(lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3]))
+corners_and_sizes = st.tuples(*[st.integers(0, 8)] * 2, *[st.integers(1, 6)] * 2)
+boxes = corners_and_sizes.map(lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3]))
 
 
 def counted(one, other) -> float:
