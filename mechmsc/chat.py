@@ -118,8 +118,8 @@ class ChatFormat:
         self._expect(messages, head + user + self.pieces.tail)
         if image is not None:
             seen = shot(self.renderer, messages, head, user + self.pieces.tail, image)
-            head, start = head + seen.text, start + len(seen.text)
-            regions.append(("image", len(self.pieces.head) + seen.start, len(self.pieces.head) + seen.end))
+            head, start = seen.text, len(seen.text)
+            regions.append(("image", seen.start, seen.end))
         text = head + user + self.pieces.tail
         for name, part in parts:
             regions.append((name, start, start + len(part)))

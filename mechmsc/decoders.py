@@ -89,7 +89,8 @@ class HuggingFaceDecoder:
         self._shown = self._shown if shown is None else list(shown)
         tokens, counts = padded(ids, self._device, side="left"), [len(row) for row in ids]
         rows = self._rows(range(len(ids)), counts, width=tokens.shape[1])
-        return self._forward(tokens, self._cache.extend(counts), rows)
+        mutual = () if rows is None else vision_of(self._model).mutual(rows)
+        return self._forward(tokens, self._cache.extend(counts, mutual), rows)
 
     def select(self, rows: Sequence[int]) -> None:
         """See `Decoder`."""

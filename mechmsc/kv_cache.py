@@ -90,21 +90,21 @@ class BranchingCache:
     _merged: dict[int, int] = field(default_factory=dict)
     _masks: dict[int | None, Tensor] = field(default_factory=dict)
     _query: Tensor = field(init=False)
+    _mutual: Tensor | None = None
 
     def __post_init__(self) -> None:
         self.lengths = [0] * self.n_rows
         self.positions = torch.empty(self.n_rows, 0, dtype=torch.long, device=self.device)
         self._query = self.positions
 
-    # What the decoder does with it.
+    def extend(self, counts: Sequence[int], mutual: Sequence[tuple[int, int]] = ()) -> Tensor:
+        """Make room for new prefix tokens, `counts` for each row, padded on the left; their position ids follow.
 
-    def extend(self, counts: Sequence[int]) -> Tensor:
-        """Make room for new prefix tokens, `counts` for each row, padded on the left.
-
-        Returns:
-            Position ids of the tokens that follow, `[row, token]`; HOLE where padding is.
+        They are `[row, token]`, HOLE where padding is. Of each row, the positions `mutual` (first, behind the last), if
+        given, attend to one another in both directions, as a picture's tokens do in Gemma 3.
         """
         self._query, self._masks = self._grow(counts, holes_first=True), {}
+        self._mutual = torch.tensor(list(mutual), device=self.device)[:, None, :] if mutual else None
         return self._query
 
     def select(self, rows: Sequence[int]) -> None:
@@ -162,8 +162,6 @@ class BranchingCache:
         self.lengths = [length + count for length, count in zip(self.lengths, counts, strict=True)]
         return grown
 
-    # What the Hugging Face forward does with it.
-
     def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002 - the caller's signature
         """Prefix slots in use; asked for by some architectures, which then ignore it, since positions are given."""
         return self.positions.shape[1]
@@ -181,8 +179,6 @@ class BranchingCache:
         layer = _Layer(self, layer_idx)
         return layer, layer
 
-    # What attention reads.
-
     def mask(self, window: int | None) -> Tensor:
         """What each query sees of the prefix (and, when it extends it, of itself).
 
@@ -196,6 +192,9 @@ class BranchingCache:
                 positions = positions[torch.tensor(self.branches.rows, device=self.device)]
             query, key = self._query[:, :, None], positions[:, None, :]
             seen = (key >= 0) & (key <= query)
+            if self._mutual is not None and self.branches is None:
+                first, end = self._mutual[..., :1], self._mutual[..., 1:]
+                seen |= (first <= query) & (query < end) & (first <= key) & (key < end)
             if window is not None:
                 seen &= key > query - window
             if self.branches is None:

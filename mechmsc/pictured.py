@@ -1,4 +1,4 @@
-"""A picture in a prompt: what the chat template writes for it, with as many placeholders as it takes tokens."""
+"""A picture in a prompt: what the chat template writes for it, with a placeholder for each of its vectors."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,17 +8,19 @@ from mechmsc.templates import Message, Renderer
 
 
 class Shot(NamedTuple):
-    """The text that stands between the opening of the first user turn and its content."""
+    """What stands before the content of the first user turn."""
 
     text: str
     start: int
-    """Character at which the placeholders start."""
+    """Character of it at which the picture starts."""
     end: int
-    """Character after the last of them."""
+    """Character after its last."""
 
 
 def shot(renderer: Renderer, messages: Sequence[Message], head: str, rest: str, path: str) -> Shot:
-    """The text of a picture in this conversation.
+    """The head of a conversation with its picture.
+
+    Blanks before the content may go when a picture comes first (SmolVLM writes "User: Hello" and "User:<image>Hello").
 
     Args:
         renderer: the template.
@@ -38,11 +40,13 @@ def shot(renderer: Renderer, messages: Sequence[Message], head: str, rest: str, 
             "choose another model, or a task without pictures"
         )
     whole = renderer.render(messages, pictured=True)
-    if not (whole.startswith(head) and whole.endswith(rest) and len(whole) >= len(head) + len(rest)):
+    opening = head if whole.startswith(head) else head.rstrip()
+    if not (whole.startswith(opening) and whole.endswith(rest) and len(whole) >= len(opening) + len(rest)):
         raise renderer.refusal("a picture before the first content and the same text around it", "it is elsewhere")
-    text = whole[len(head) : len(whole) - len(rest)]
-    before, mark, after = text.partition(vision.placeholder)
-    if not mark or vision.placeholder in after:
-        raise renderer.refusal(f"one {vision.placeholder!r} for one picture", f"it writes {text[:60]!r}")
-    marks = mark * vision.seen(path).count
-    return Shot(before + marks + after, len(before), len(before) + len(marks))
+    text = whole[len(opening) : len(whole) - len(rest)]
+    before, mark, after = text.partition(vision.mark)
+    if not mark or vision.mark in after:
+        raise renderer.refusal(f"one {vision.mark!r} for one picture", f"it writes {text[:60]!r}")
+    picture = vision.seen(path).text
+    start = len(opening + before) + len(picture) - len(picture.lstrip())
+    return Shot(opening + before + picture + after, start, start + len(picture.strip()))

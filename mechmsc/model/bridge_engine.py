@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from mechmsc.model.pretrained import Loaded
 
 
+ALIKE = {"SmolVLMForConditionalGeneration": "Idefics3ForConditionalGeneration"}
+"""Classes whose modules are named and joined as those of one that TransformerBridge knows."""
+
+
 def check_known(config: "transformers.PretrainedConfig") -> None:
     """Refuse architectures that TransformerBridge does not know.
 
@@ -88,6 +92,7 @@ def _class(config: "transformers.PretrainedConfig") -> str | None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     names = [*(config.architectures or []), MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)]
+    names += [ALIKE[name] for name in names if name in ALIKE]
     return next((name for name in names if name in SUPPORTED_ARCHITECTURES), None)
 
 
@@ -160,7 +165,7 @@ def block(model: "BridgeModel", layer: int) -> "BridgeBlock":
 def in_parts(model: "BridgeModel") -> bool:
     """Tried, once a model: architectures differ in more ways than a config says."""
     vision = vision_of(model)
-    if vision is not None and vision.counts_in_grids:
+    if vision is not None and vision.whole_passes:
         return False
     from mechmsc.model.loop_check import blocks_agree
 

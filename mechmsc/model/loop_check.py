@@ -8,6 +8,7 @@ import torch
 from mechmsc.errors import InputError
 from mechmsc.model.config import sliding_window
 from mechmsc.model.partial import Rows, remember, run_block
+from mechmsc.model.vision import vision_of
 
 if TYPE_CHECKING:
     from mechmsc.model.engines import Model
@@ -36,7 +37,9 @@ def worst_error(model: "Model") -> float:
     window = sliding_window(model.mechmsc.hf.config) or 0
     n = min(model.cfg.n_ctx, TOKENS + window * (window <= LONGEST_WINDOW))
     dice = torch.Generator().manual_seed(0)
+    placeholder = getattr(vision_of(model), "image_id", None)  # stands for nothing without its picture
     ids = [torch.randint(model.cfg.d_vocab, (length,), generator=dice).tolist() for length in (n, n // 2)]
+    ids = [[0 if token == placeholder else token for token in row] for row in ids]
     memory = remember(model, ids, keep=("rot_k", "v"))
     rows, worst = Rows.of([0, 1], [0, 0], memory), 0.0
     at = (rows.item[rows.cell], rows.position)

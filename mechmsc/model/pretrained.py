@@ -71,8 +71,8 @@ def load_pretrained(
         options["revision"] = revision
     try:
         config = AutoConfig.from_pretrained(where, **options)
-        chosen = chosen_engine(config, engine)
         check_seeing(config)
+        chosen = chosen_engine(config, engine)
         seeing = can_see(config)
         processor = image_processor(where, **options) if seeing else None
         auto = transformers.AutoModelForImageTextToText if seeing else transformers.AutoModelForCausalLM

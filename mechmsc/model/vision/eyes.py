@@ -1,23 +1,16 @@
-"""How a vision-language model sees: pictures become vectors that stand in the place of their tokens.
-
-A picture is a run of placeholder tokens in the conversation (`Transcript.span("image", 1)`). What the vision tower and
-its projector make of the picture is computed once and kept; whenever a pass holds some of these tokens, the output of
-the embedding is replaced by these vectors there. So a picture needs no argument of its own in any pass: whoever runs
-one says which conversations are in flight (`positions.in_flight`), and caching, capture, edits and patches act as on
-text. Rotary positions of models that count a picture in rows and columns are put in the same way.
-
-Pictures are prepared with Pillow (transformers' own image processors without torchvision). No process is started.
-"""
+"""The eyes of one model: its vision tower's vectors, and the hooks that put them where their tokens are."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mechmsc.errors import InputError, MechmscError
+from mechmsc.model.vision.families import FAMILIES, Family
 from mechmsc.tasks.images import open_image
 
 if TYPE_CHECKING:
@@ -27,48 +20,28 @@ KEPT = 64
 """Pictures whose vectors are kept; more than a batch of conversations shows."""
 
 
-class Family(NamedTuple):
-    """What differs between architectures."""
-
-    count: Callable[[Any, dict[str, Tensor]], int]
-    """(config, what the image processor made) -> tokens that the picture takes."""
-    grid: Callable[[Any, dict[str, Tensor]], tuple[int, int] | None]
-    """The same -> rows and columns that rotary positions count; None where they count tokens."""
-
-
-def _llava_count(config: Any, made: dict[str, Tensor]) -> int:
-    height, width = made["pixel_values"].shape[-2:]
-    patches = (height // config.vision_config.patch_size) * (width // config.vision_config.patch_size)
-    has_class_token = "clip" in config.vision_config.model_type
-    return patches + has_class_token - (config.vision_feature_select_strategy == "default")
-
-
-def _qwen_grid(config: Any, made: dict[str, Tensor]) -> tuple[int, int]:
-    _, height, width = made["image_grid_thw"][0].tolist()
-    merged = config.vision_config.spatial_merge_size
-    return height // merged, width // merged
-
-
-def _qwen_count(config: Any, made: dict[str, Tensor]) -> int:
-    rows, columns = _qwen_grid(config, made)
-    return rows * columns
-
-
-FAMILIES = {
-    "llava": Family(_llava_count, lambda *_: None),
-    "qwen2_vl": Family(_qwen_count, _qwen_grid),
-    "qwen2_5_vl": Family(_qwen_count, _qwen_grid),
-}
-"""model_type -> what is known of it."""
-
-
 class Seen(NamedTuple):
     """One picture, prepared."""
 
+    text: str
+    """What stands in the place of the template's mark, with a placeholder for each vector."""
     count: int
-    """Tokens that it takes."""
+    """Placeholders in it."""
     grid: tuple[int, int] | None
     """Rows and columns of them, where rotary positions count these."""
+
+
+class Part(NamedTuple):
+    """The tokens of a picture that a row of the pass holds."""
+
+    row: int
+    """In the batch."""
+    columns: Tensor
+    """Where its placeholders are, `[n]`."""
+    numbers: Tensor
+    """Which of the picture's vectors each stands for, `[n]`."""
+    image: str
+    """Path of the picture."""
 
 
 @dataclass(eq=False)
@@ -93,37 +66,54 @@ class Vision:
     def _family(self) -> Family:
         return FAMILIES[self.hf.config.model_type]
 
-    def _prepared(self, path: str) -> dict[str, Tensor]:
-        return dict(self.image_processor(images=[open_image(path)], return_tensors="pt"))
+    @property
+    def mark(self) -> str:
+        """What the chat template writes for a picture."""
+        return self._family.mark or self.placeholder
+
+    @property
+    def whole_passes(self) -> bool:
+        """Whether blocks cannot be run in parts: positions or masks of a picture's tokens are not those of text."""
+        return self._family.grid is not None or self._family.mutual
+
+    def _prepared(self, path: str) -> dict[str, Any]:
+        return dict(self.image_processor(images=[open_image(path)], return_tensors="pt", **self._family.asked))
 
     def seen(self, path: str) -> Seen:
-        """How many tokens a picture takes; the vision tower does not run.
+        """The text of a picture, and how many tokens it takes; the vision tower does not run.
 
         Raises:
             InputError: no such picture, or it cannot be read.
         """
         if path not in self._seen:
-            made, config = self._prepared(path), self.hf.config
-            self._seen[path] = Seen(self._family.count(config, made), self._family.grid(config, made))
+            made, config, family = self._prepared(path), self.hf.config, self._family
+            text = family.text(config, made, self.placeholder)
+            grid = None if family.grid is None else family.grid(config, made)
+            self._seen[path] = Seen(text, text.count(self.placeholder), grid)
         return self._seen[path]
 
     def vectors(self, path: str) -> Tensor:
-        """What stands in the place of a picture's tokens, `[token, d_model]`; computed once and kept.
+        """What stands in the place of a picture's tokens, `[level, token, d_model]`; computed once and kept.
+
+        Level 0 is what the embedding gives; levels 1, 2, ... are added behind blocks 0, 1, ... where the architecture
+        has such (DeepStack: arXiv:2406.04334).
 
         Raises:
             InputError: no such picture, or it cannot be read.
             MechmscError: the model makes another number of vectors than the picture takes tokens.
         """
         if path not in self._vectors:
-            made = {name: value.to(self.hf.device) for name, value in self._prepared(path).items()}
-            taken = {name: made[name] for name in ("pixel_values", "image_grid_thw") if name in made}
+            made = self._prepared(path)
+            taken = {name: made[name].to(self.hf.device) for name in self._family.given if name in made}
             taken["pixel_values"] = taken["pixel_values"].to(self.hf.dtype)
             with torch.no_grad():
-                found = torch.cat(list(self.hf.model.get_image_features(**taken).pooler_output), dim=0)
-            if len(found) != self.seen(path).count:
+                out = self.hf.model.get_image_features(**taken)
+            levels = [out.pooler_output, *(out.deepstack_features if self._family.deep else ())]
+            found = torch.stack([torch.cat(list(level), dim=0) for level in levels])
+            if found.shape[1] != self.seen(path).count:
                 raise MechmscError(
-                    f"{path}: expected {self.seen(path).count} vectors, one a token of the picture, got {len(found)}; "
-                    "the folder's image processor does not fit its model"
+                    f"{path}: expected {self.seen(path).count} vectors, one a token of the picture, got "
+                    f"{found.shape[1]}; the folder's image processor does not fit its model"
                 )
             self._vectors[path] = found
             while len(self._vectors) > KEPT:
@@ -132,16 +122,36 @@ class Vision:
         return self._vectors[path]
 
     def attach(self, hf: "transformers.PreTrainedModel") -> None:
-        """Let this model, and copies that are made of it from then on, see what is in flight."""
-        text = hf.model.language_model
-        text.embed_tokens.register_forward_hook(self._put_vectors)
-        if self.counts_in_grids:
-            text.rotary_emb.register_forward_pre_hook(self._put_positions, with_kwargs=True)
+        """Let this model, and copies that are made of it from then on, see what is in flight.
 
-    @property
-    def counts_in_grids(self) -> bool:
-        """Whether rotary positions count rows and columns of a picture, so that a token's place is not its position."""
-        return self._family.grid is _qwen_grid
+        The hook that adds a deeper level acts on the block itself, so that `resid_post` of block l has it and equals
+        `resid_pre` of block l + 1.
+        """
+        text, family = hf.model.get_decoder(), self._family
+        text.embed_tokens.register_forward_hook(self._put_vectors)
+        if family.grid is not None:
+            text.rotary_emb.register_forward_pre_hook(self._put_positions, with_kwargs=True)
+        if family.deep:
+            for layer in range(len(hf.config.vision_config.deepstack_visual_indexes)):
+                text.layers[layer].register_forward_hook(partial(self._add_vectors, level=layer + 1))
+        if family.mutual:
+            opened = partial(self._open_masks, window=text.config.sliding_window)
+            text.register_forward_pre_hook(opened, with_kwargs=True)
+
+    def _parts(self, rows: Sequence[Any] | None) -> Iterator[Part]:
+        """The pictures' tokens that these rows hold, a part for each that holds some."""
+        for r, row in enumerate(rows or ()):
+            for span in row.shown.transcript.spans_of("image"):
+                start, end = max(span.start, row.start), min(span.end, row.start + row.count)
+                if start >= end:
+                    continue
+                transcript = row.shown.transcript
+                stands = torch.tensor(transcript.ids[span.start : span.end]) == self.image_id
+                here = slice(start - span.start, end - span.start)
+                columns = torch.arange(start, end) - row.start + row.column
+                numbers = stands.cumsum(0) - 1
+                if stands[here].any():
+                    yield Part(r, columns[stands[here]], numbers[here][stands[here]], transcript.image)
 
     def _put_vectors(self, module: nn.Module, args: tuple[Tensor, ...], embedded: Tensor) -> Tensor | None:  # noqa: ARG002
         here = args[0] == self.image_id
@@ -150,11 +160,8 @@ class Vision:
         out, left = embedded.clone(), here.clone()
         for r, row in enumerate(self.rows or ()):
             left[r, row.column : row.column + row.count] = False  # a placeholder that was drawn stands for itself
-        for r, (row, start, end) in self._pictures():
-            columns = slice(start - row.start + row.column, end - row.start + row.column)
-            first = row.shown.transcript.span("image", 1).start
-            vectors = self.vectors(row.shown.transcript.image)[start - first : end - first]
-            out[r, columns] = vectors.to(out.dtype)
+        for part in self._parts(self.rows):
+            out[part.row, part.columns] = self.vectors(part.image)[0, part.numbers].to(out.dtype)
         if left.any():
             raise InputError(
                 f"{int(left.sum())} tokens of a picture without their conversation: a bare call cannot know which "
@@ -162,15 +169,14 @@ class Vision:
             )
         return out
 
-    def _pictures(self) -> list[tuple[int, tuple[Any, int, int]]]:
-        """(row of the batch, (row, first token, token after the last)) of the parts of pictures that are in flight."""
-        found = []
-        for r, row in enumerate(self.rows or ()):
-            for span in row.shown.transcript.spans_of("image"):
-                start, end = max(span.start, row.start), min(span.end, row.start + row.count)
-                if start < end:
-                    found.append((r, (row, start, end)))
-        return found
+    def _add_vectors(self, module: nn.Module, args: tuple[Any, ...], stream: Tensor, *, level: int) -> Tensor | None:  # noqa: ARG002
+        parts = [] if stream.is_meta else list(self._parts(self.rows))
+        if not parts:
+            return None
+        out = stream.clone()
+        for part in parts:
+            out[part.row, part.columns] += self.vectors(part.image)[level, part.numbers].to(out.dtype)
+        return out
 
     def _put_positions(
         self,
@@ -195,7 +201,9 @@ class Vision:
         """Rotary positions (time, row, column) of tokens start..end, also beyond the conversation: `[3, token]`.
 
         Tokens before the picture count from 0; those of the picture share the time, and count its rows and columns from
-        there; the text goes on after the larger of rows and columns. Qwen2-VL: arXiv:2409.12191, section 2.1.
+        there; the text goes on after the larger of rows and columns. Qwen2-VL: arXiv:2409.12191, section 2.1. Which of
+        the rotary frequencies read which of the three is the model's own affair (sections in Qwen2.5-VL, interleaved
+        in Qwen3-VL).
 
         Args:
             transcript: a `transcripts.Transcript`.
@@ -213,66 +221,58 @@ class Vision:
         tokens[:, inside] = span.start + torch.stack([torch.zeros_like(place), place // columns, place % columns])
         return tokens
 
+    def mutual(self, rows: Sequence[Any]) -> list[tuple[int, int]]:
+        """Of each row, the tokens of its conversation that attend to one another in both directions; (0, 0): none.
+
+        Nothing where the architecture has no such tokens.
+
+        Args:
+            rows: `positions.Row`, what a pass holds.
+
+        Raises:
+            InputError: a pass that holds a part of a picture alone.
+        """
+        if not self._family.mutual:
+            return []
+        found = [(0, 0)] * len(rows)
+        for part in self._parts(rows):
+            row, count = rows[part.row], self.seen(part.image).count
+            if len(part.columns) < count:
+                raise InputError(
+                    f"a pass over {len(part.columns)} of the {count} tokens of {part.image}: in this model they attend "
+                    "to one another, so that one pass must hold them all; edit or patch whole spans"
+                )
+            start = row.start - row.column
+            found[part.row] = (int(part.columns[0]) + start, int(part.columns[-1]) + 1 + start)
+        return found
+
+    def _open_masks(
+        self,
+        module: nn.Module,  # noqa: ARG002 - a torch hook's
+        args: tuple[Any, ...],
+        named: dict[str, Any],
+        *,
+        window: int | None,
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Let a picture's tokens see the later ones: Hugging Face's masks `[row, 1, query, key]`, by kind of layer.
+
+        The tokens of the pass are the last keys. Without masks attention goes through `kv_cache`, which is told so.
+        """
+        pictures = self.mutual(self.rows or ())
+        masks = named.get("attention_mask")
+        if not any(end for _, end in pictures) or not masks or any(mask is None for mask in masks.values()):
+            return None
+        opened = {kind: mask.clone() for kind, mask in masks.items()}
+        for r, (row, (start, end)) in enumerate(zip(self.rows or (), pictures, strict=True)):
+            columns = torch.arange(start, end) - row.start + row.column
+            for kind, mask in opened.items():
+                query, key = torch.meshgrid(columns, columns, indexing="ij")
+                near = key > query - window if kind == "sliding_attention" and window else key >= 0
+                before = mask.shape[-1] - mask.shape[-2]
+                mask[r, :, query[near], key[near] + before] = True if mask.dtype == torch.bool else 0
+        return args, {**named, "attention_mask": opened}
+
 
 def vision_of(model: Any) -> Vision | None:
     """The eyes of a model; None where it has none."""
     return getattr(getattr(model, "mechmsc", None), "vision", None)
-
-
-def can_see(config: Any) -> bool:
-    """Whether a config is that of a vision-language model."""
-    return getattr(config, "vision_config", None) is not None
-
-
-def check_seeing(config: Any) -> None:
-    """Refuse vision-language models whose way of seeing is not known here.
-
-    Raises:
-        InputError: says which are.
-    """
-    if can_see(config) and config.model_type not in FAMILIES:
-        raise InputError(
-            f"unsupported vision-language model {config.model_type!r}; supported: {', '.join(FAMILIES)}; "
-            "Gemma 3, Qwen3-VL and Idefics 3 put more of a picture into the text model than its tokens' vectors"
-        )
-
-
-def open_vision(processor: Any, hf: "transformers.PreTrainedModel", tokenizer: Any) -> Vision:
-    """The eyes of a model, which is attached; the tokenizer is told, so that conversations can show pictures."""
-    image_id = hf.config.image_token_id
-    vision = Vision(hf, processor, tokenizer.convert_ids_to_tokens(image_id), image_id)
-    vision.attach(hf)
-    tokenizer.mechmsc_vision = vision
-    return vision
-
-
-def image_processor(where: str, **options: Any) -> Any:
-    """The image processor of a vision-language model, which works with Pillow alone.
-
-    Args:
-        where: folder or hub id.
-        options: of `from_pretrained`, e.g. revision.
-
-    Raises:
-        InputError: none there, or one that cannot be used without torchvision.
-    """
-    from transformers import AutoImageProcessor
-
-    try:
-        return AutoImageProcessor.from_pretrained(where, backend="pil", **options)
-    except (OSError, ValueError, ImportError, TypeError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(
-            f"expected an image processor beside the vision-language model in {where} (preprocessor_config.json or "
-            f"processor_config.json), found none that can be used: {reason}; take it from where the model is from"
-        ) from error
-
-
-def processor_template(where: str, **options: Any) -> str | None:
-    """The chat template that older folders keep beside the processor, not the tokenizer; None where there is none."""
-    from transformers import ProcessorMixin
-
-    try:
-        return ProcessorMixin.get_processor_dict(where, **options)[0].get("chat_template")
-    except (OSError, ValueError):
-        return None
