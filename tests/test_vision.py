@@ -136,6 +136,21 @@ def test_both_decoders_draw_the_same_tokens(seeing, tmp_path):
     assert drawn[0] == drawn[1]
 
 
+@pytest.mark.parametrize("decoder", ["huggingface", "hooked"])
+def test_a_picture_behind_encoded_text_is_seen_as_in_one_pass(seeing, decoder):
+    from mechmsc.decoders import open_decoder
+    from mechmsc.positions import shown
+
+    talks = [seeing.conversation(0, round=1), seeing.conversation(1)]
+    told = shown(seeing.model, talks)
+    start = talks[0].span("image", 1).start
+    opened = open_decoder(seeing.model, 2, kind=decoder)
+    opened.extend([list(talk.ids[:start]) for talk in talks], told)
+    logits = opened.extend([list(talk.ids[start:]) for talk in talks], told)
+    for row, talk in enumerate(talks):
+        assert torch.allclose(logits[row], seeing.own(talk)[0][-1], atol=1e-4)
+
+
 def test_edits_act_on_conversations_about_pictures_and_equal_conversations_of_two_pictures_are_told_apart(seeing):
     from mechmsc.interventions import add, applied, measure
     from mechmsc.sites import Site
@@ -178,10 +193,12 @@ def test_patching_the_picture_of_another_conversation_at_the_bottom_turns_one_in
     assert same != (seeing.kind == "qwen3_vl")  # whose first blocks are shown their own picture again
 
 
-def test_the_run_shows_the_path_and_size_of_the_picture(seeing):
+def test_the_run_shows_the_path_and_size_of_the_picture(llava):
     from rich.console import Console
 
     from mechmsc.show import conversation
+
+    seeing = llava
 
     console = Console(width=400, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(conversation(seeing.run, seeing.items[0].item_id))
@@ -189,8 +206,11 @@ def test_the_run_shows_the_path_and_size_of_the_picture(seeing):
     assert f"picture {seeing.items[0].image} (224 x 224 pixels)" in console.export_text()
 
 
-def test_text_alone_works_and_a_bare_call_with_a_picture_is_refused(seeing, tmp_path):
+@pytest.mark.parametrize("kind", ["qwen3_vl", "gemma3"])
+def test_text_alone_works_and_a_bare_call_with_a_picture_is_refused(kind, made, tmp_path):
     from mechmsc.rounds import self_correct
+
+    seeing = made(kind)
 
     items = [Item("detoxification/0", "detoxification", "Go on: my neighbour said")]
     run = self_correct(seeing.model, items, out=tmp_path / "text", scorer=lambda _, texts: [0.0] * len(texts), **QUICK)
