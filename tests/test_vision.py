@@ -301,17 +301,25 @@ def test_a_pass_over_a_part_of_a_picture_whose_tokens_attend_to_one_another_is_r
         vision.mutual(rows)
 
 
-def test_smolvlm_of_the_second_generation_is_read_as_idefics3(tmp_path, model_cache):
+@pytest.mark.parametrize("kind", ["smolvlm", "llava_next"])
+def test_smolvlm_2_is_read_as_idefics_3_and_llava_next_packs_its_tiles_by_itself(kind, tmp_path, model_cache):
+    from PIL import Image
+
     from mechmsc.chat import ChatFormat
     from mechmsc.interventions import measure
     from mechmsc.model import load_model
 
-    model = load_model(save_tiny_vision("smolvlm", tmp_path / "smolvlm"), cache=model_cache)
-    item = load_items("visual_qa", limit=1)[0]
-    talk = ChatFormat.of(model.tokenizer).open("What is it?", image=item.image)
-    logprobs = Own("smolvlm", model)(talk)[0][-1].log_softmax(0)
-    entropy = -(logprobs.exp() * logprobs).sum()
-    assert float(measure(model, talk, "first_token_entropy")) == pytest.approx(float(entropy), abs=1e-5)
+    model = load_model(save_tiny_vision(kind, tmp_path / kind), cache=model_cache)
+    own, chat = Own(kind, model), ChatFormat.of(model.tokenizer)
+    picture = Image.open(load_items("visual_qa", limit=1)[0].image).convert("RGB")
+    talks = []
+    for width, height in ((30, 30), (60, 22), (20, 50)):
+        picture.resize((width, height)).save(tmp_path / f"{width}.png")
+        talks.append(chat.open("What is it?", image=str(tmp_path / f"{width}.png")))
+    assert own.calls == 0 and len({len(talk) for talk in talks}) > 1 - (kind == "smolvlm")
+    for talk, found in zip(talks, measure(model, talks, "first_token_entropy"), strict=True):
+        logprobs = own(talk)[0][-1].log_softmax(0)
+        assert float(found) == pytest.approx(float(-(logprobs.exp() * logprobs).sum()), abs=1e-5)
 
 
 def test_a_text_model_is_refused_before_the_run_folder_is_made(tiny_llama, tmp_path):
@@ -331,8 +339,10 @@ def test_a_folder_without_processor_and_an_unknown_way_of_seeing_are_refused_in_
     with pytest.raises(InputError, match="expected an image processor beside the vision-language model in"):
         load_model(folder, cache=llava.cache)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"model_type": "llava_next"}))
-    with pytest.raises(InputError, match="unsupported vision-language model 'llava_next'; supported: llava.*tiles"):
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "llava_onevision"}))
+    with pytest.raises(
+        InputError, match="unsupported .* 'llava_onevision'; supported: llava.*tiles"
+    ):
         load_model(folder, cache=llava.cache)
     (folder / "config.json").write_text(json.dumps({"model_type": "qwen2_vl"}))
     with pytest.raises(InputError, match="'qwen2_vl'; supported: .*; TransformerBridge does not know it"):

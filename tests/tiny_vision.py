@@ -34,13 +34,16 @@ IDEFICS_SPECIAL = ["<fake_token_around_image>", "<image>", "<end_of_utterance>",
 GEMMA_SPECIAL = ["<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>", "<image_soft_token>"]
 SPECIAL = {
     "llava": ["<image>"],
+    "llava_next": ["<image>"],
     "qwen2_5_vl": QWEN_SPECIAL,
     "qwen3_vl": QWEN_SPECIAL,
     "idefics3": IDEFICS_SPECIAL,
     "smolvlm": IDEFICS_SPECIAL,
     "gemma3": GEMMA_SPECIAL,
 }
-TEMPLATES = {"llava": LLAVA, "qwen2_5_vl": QWEN, "qwen3_vl": QWEN, "idefics3": SMOLVLM, "smolvlm": SMOLVLM}
+TEMPLATES = {"llava": LLAVA, "llava_next": LLAVA, "qwen2_5_vl": QWEN, "qwen3_vl": QWEN}
+TEMPLATES |= {"idefics3": SMOLVLM, "smolvlm": SMOLVLM, "gemma3": GEMMA}
+PINPOINTS = [[28, 56], [56, 28], [56, 56]]
 TEXT = SHAPE | {"max_position_embeddings": 2048, "head_dim": 8}
 TOWER = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 2}
 QWEN_TOWER = {"depth": 2, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 32}
@@ -56,7 +59,7 @@ def save_tiny_vision(kind: str, folder: Path, *, seed: int = 0) -> Path:
 
     tokenizer = byte_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", *SPECIAL[kind]]})
-    tokenizer.chat_template = TEMPLATES.get(kind, GEMMA)
+    tokenizer.chat_template = TEMPLATES[kind]
     model = MAKERS[kind](tokenizer.convert_tokens_to_ids)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -81,6 +84,11 @@ def image_processor(kind: str):
         from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
         return CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    if kind == "llava_next":
+        from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+
+        crop = {"height": 28, "width": 28}
+        return LlavaNextImageProcessorPil(size={"shortest_edge": 28}, crop_size=crop, image_grid_pinpoints=PINPOINTS)
     if kind == "idefics3":
         from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
@@ -99,17 +107,22 @@ def image_processor(kind: str):
     return Qwen2VLImageProcessorPil(patch_size=4, merge_size=2, temporal_patch_size=2, size=size)
 
 
-def _llava(id_of):
+def _llava(id_of, name="Llava", **changes):
     import transformers
 
-    config = transformers.LlavaConfig(
+    config = getattr(transformers, f"{name}Config")(
         vision_config=transformers.CLIPVisionConfig(**TOWER, image_size=28, patch_size=7),
         text_config=transformers.LlamaConfig(**TEXT),
         image_token_index=id_of("<image>"),
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
+        **changes,
     )
-    return transformers.LlavaForConditionalGeneration(config)
+    return getattr(transformers, f"{name}ForConditionalGeneration")(config)
+
+
+def _llava_next(id_of):
+    return _llava(id_of, "LlavaNext", image_grid_pinpoints=PINPOINTS)
 
 
 def _qwen_ids(id_of):
@@ -182,6 +195,7 @@ def _gemma3(id_of):
 
 MAKERS = {
     "llava": _llava,
+    "llava_next": _llava_next,
     "qwen2_5_vl": _qwen,
     "qwen3_vl": _qwen3,
     "idefics3": _idefics,

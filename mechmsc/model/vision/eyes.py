@@ -86,9 +86,9 @@ class Vision:
             InputError: no such picture, or it cannot be read.
         """
         if path not in self._seen:
-            made, config, family = self._prepared(path), self.hf.config, self._family
-            text = family.text(config, made, self.placeholder)
-            grid = None if family.grid is None else family.grid(config, made)
+            made, family = self._prepared(path), self._family
+            text = family.text(self.hf, made, self.placeholder)
+            grid = None if family.grid is None else family.grid(self.hf.config, made)
             self._seen[path] = Seen(text, text.count(self.placeholder), grid)
         return self._seen[path]
 

@@ -2,16 +2,19 @@
 
 In the place of a picture stands:
 
-llava       one run of placeholders, as many as the tower has patches
-qwen*_vl    one run, as many as the picture has cells after merging; rotary positions count their rows and columns
-qwen3_vl    and further vectors of the same cells are added to the residual stream behind the first layers
-idefics3    sub-pictures, each a run of placeholders behind the name of its row and column, then the whole picture
-gemma3      one run, whose tokens attend to one another in both directions
+    llava       one run of placeholders, as many as the tower has patches
+    llava_next  one run, for the whole picture and its tiles, with a separator behind each row of cells
+    qwen*_vl    one run, as many as the picture has cells after merging; rotary positions count their rows and columns
+    qwen3_vl    and further vectors of the same cells are added to the residual stream behind the first layers
+    idefics3    sub-pictures, each a run of placeholders behind the name of its row and column, then the whole picture
+    gemma3      one run, whose tokens attend to one another in both directions
 """
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
+
+import torch
 
 Made = dict[str, Any]
 """What the image processor made of one picture."""
@@ -21,7 +24,8 @@ class Family(NamedTuple):
     """What differs between architectures."""
 
     text: Callable[[Any, Made, str], str]
-    """(config, what was made, placeholder) -> the text that stands in the place of the template's mark."""
+    """(Hugging Face's model, what was made, placeholder) -> the text that stands in the place of the template's mark.
+    The vision tower does not run for it."""
     mark: str | None = None
     """What the chat template writes for a picture; None: one placeholder."""
     grid: Callable[[Any, Made], tuple[int, int]] | None = None
@@ -36,11 +40,20 @@ class Family(NamedTuple):
     """Whether the tokens of a picture attend to one another in both directions."""
 
 
-def _llava_text(config: Any, made: Made, placeholder: str) -> str:
+def _llava_text(hf: Any, made: Made, placeholder: str) -> str:
+    config = hf.config
     height, width = made["pixel_values"].shape[-2:]
     patches = (height // config.vision_config.patch_size) * (width // config.vision_config.patch_size)
     has_class_token = "clip" in config.vision_config.model_type
     return placeholder * (patches + has_class_token - (config.vision_feature_select_strategy == "default"))
+
+
+def _tiles_text(hf: Any, made: Made, placeholder: str) -> str:
+    """The model packs its tiles by itself: how many vectors that makes is tried with numbers in their place."""
+    vision, strategy = hf.config.vision_config, hf.config.vision_feature_select_strategy
+    numbers = torch.zeros(made["pixel_values"].shape[1], (vision.image_size // vision.patch_size) ** 2, 1)
+    _, counts = hf.model.pack_image_features([numbers], made["image_sizes"], strategy, image_newline=torch.zeros(1))
+    return placeholder * int(counts)
 
 
 def _qwen_grid(config: Any, made: Made) -> tuple[int, int]:
@@ -49,15 +62,15 @@ def _qwen_grid(config: Any, made: Made) -> tuple[int, int]:
     return height // merged, width // merged
 
 
-def _qwen_text(config: Any, made: Made, placeholder: str) -> str:
-    rows, columns = _qwen_grid(config, made)
+def _qwen_text(hf: Any, made: Made, placeholder: str) -> str:
+    rows, columns = _qwen_grid(hf.config, made)
     return placeholder * (rows * columns)
 
 
-def _idefics_text(config: Any, made: Made, placeholder: str) -> str:
+def _idefics_text(hf: Any, made: Made, placeholder: str) -> str:
     """As transformers' Idefics3Processor and SmolVLMProcessor write it: sub-pictures row by row, then the whole."""
-    side = config.vision_config.image_size // config.vision_config.patch_size
-    run, around = placeholder * (side**2 // config.scale_factor**2), "<fake_token_around_image>"
+    side = hf.config.vision_config.image_size // hf.config.vision_config.patch_size
+    run, around = placeholder * (side**2 // hf.config.scale_factor**2), "<fake_token_around_image>"
     whole = f"{around}<global-img>{run}{around}"
     (rows,), (columns,) = made["rows"][0], made["cols"][0]
     if not rows and not columns:
@@ -66,8 +79,8 @@ def _idefics_text(config: Any, made: Made, placeholder: str) -> str:
     return "\n".join([*lines, f"\n{whole}"])
 
 
-def _gemma_text(config: Any, made: Made, placeholder: str) -> str:  # noqa: ARG001 - every picture takes the same
-    return f"\n\n<start_of_image>{placeholder * config.mm_tokens_per_image}<end_of_image>\n\n"
+def _gemma_text(hf: Any, made: Made, placeholder: str) -> str:  # noqa: ARG001 - every picture takes the same
+    return f"\n\n<start_of_image>{placeholder * hf.config.mm_tokens_per_image}<end_of_image>\n\n"
 
 
 _QWEN = Family(_qwen_text, grid=_qwen_grid, given=("pixel_values", "image_grid_thw"))
@@ -78,6 +91,7 @@ _IDEFICS = Family(
 )
 FAMILIES = {
     "llava": Family(_llava_text),
+    "llava_next": Family(_tiles_text, given=("pixel_values", "image_sizes")),
     "qwen2_5_vl": _QWEN,
     "qwen3_vl": _QWEN._replace(deep=True),
     "idefics3": _IDEFICS,
@@ -93,8 +107,7 @@ FAMILIES = {
 REFUSED = {
     "qwen2_vl": "TransformerBridge does not know it",
     "qwen3_vl_moe": "its mixture of experts was not compared with Hugging Face's forward pass",
-    "llava_next": "it shows tiles of several sizes with separators between their rows",
-    "llava_onevision": "it shows tiles of several sizes with separators between their rows",
+    "llava_onevision": "its tiles, which are scaled down where they are many, are not known here",
     "llama4": "its chunked attention is not known here",
 }
 """model_type -> why it is not supported, where somebody may look for it."""
