@@ -301,8 +301,8 @@ def test_a_pass_over_a_part_of_a_picture_whose_tokens_attend_to_one_another_is_r
         vision.mutual(rows)
 
 
-@pytest.mark.parametrize("kind", ["smolvlm", "llava_next"])
-def test_smolvlm_2_is_read_as_idefics_3_and_llava_next_packs_its_tiles_by_itself(kind, tmp_path, model_cache):
+@pytest.mark.parametrize("kind", ["smolvlm", "llava_next", "llava_onevision"])
+def test_smolvlm_2_is_read_as_idefics_3_and_later_llavas_pack_their_tiles_by_themselves(kind, tmp_path, model_cache):
     from PIL import Image
 
     from mechmsc.chat import ChatFormat
@@ -339,10 +339,8 @@ def test_a_folder_without_processor_and_an_unknown_way_of_seeing_are_refused_in_
     with pytest.raises(InputError, match="expected an image processor beside the vision-language model in"):
         load_model(folder, cache=llava.cache)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"model_type": "llava_onevision"}))
-    with pytest.raises(
-        InputError, match="unsupported .* 'llava_onevision'; supported: llava.*tiles"
-    ):
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "video_llava"}))
+    with pytest.raises(InputError, match="unsupported .* 'video_llava'; supported: llava.*not known here"):
         load_model(folder, cache=llava.cache)
     (folder / "config.json").write_text(json.dumps({"model_type": "qwen2_vl"}))
     with pytest.raises(InputError, match="'qwen2_vl'; supported: .*; TransformerBridge does not know it"):

@@ -35,6 +35,7 @@ GEMMA_SPECIAL = ["<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_o
 SPECIAL = {
     "llava": ["<image>"],
     "llava_next": ["<image>"],
+    "llava_onevision": ["<image>", "<video>"],
     "qwen2_5_vl": QWEN_SPECIAL,
     "qwen3_vl": QWEN_SPECIAL,
     "idefics3": IDEFICS_SPECIAL,
@@ -42,7 +43,7 @@ SPECIAL = {
     "gemma3": GEMMA_SPECIAL,
 }
 TEMPLATES = {"llava": LLAVA, "llava_next": LLAVA, "qwen2_5_vl": QWEN, "qwen3_vl": QWEN}
-TEMPLATES |= {"idefics3": SMOLVLM, "smolvlm": SMOLVLM, "gemma3": GEMMA}
+TEMPLATES |= {"llava_onevision": LLAVA, "idefics3": SMOLVLM, "smolvlm": SMOLVLM, "gemma3": GEMMA}
 PINPOINTS = [[28, 56], [56, 28], [56, 56]]
 TEXT = SHAPE | {"max_position_embeddings": 2048, "head_dim": 8}
 TOWER = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 2}
@@ -89,6 +90,12 @@ def image_processor(kind: str):
 
         crop = {"height": 28, "width": 28}
         return LlavaNextImageProcessorPil(size={"shortest_edge": 28}, crop_size=crop, image_grid_pinpoints=PINPOINTS)
+    if kind == "llava_onevision":
+        from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+            LlavaOnevisionImageProcessorPil,
+        )
+
+        return LlavaOnevisionImageProcessorPil(size={"height": 28, "width": 28}, image_grid_pinpoints=PINPOINTS)
     if kind == "idefics3":
         from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
@@ -123,6 +130,22 @@ def _llava(id_of, name="Llava", **changes):
 
 def _llava_next(id_of):
     return _llava(id_of, "LlavaNext", image_grid_pinpoints=PINPOINTS)
+
+
+def _llava_onevision(id_of):
+    import transformers
+
+    config = transformers.LlavaOnevisionConfig(
+        vision_config=transformers.SiglipVisionConfig(**TOWER, image_size=28, patch_size=7, vision_use_head=False),
+        text_config=transformers.LlamaConfig(**TEXT),
+        image_token_index=id_of("<image>"),
+        video_token_index=id_of("<video>"),
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+        vision_aspect_ratio="anyres_max_2",  # many tiles are scaled down
+        image_grid_pinpoints=PINPOINTS,
+    )
+    return transformers.LlavaOnevisionForConditionalGeneration(config)
 
 
 def _qwen_ids(id_of):
@@ -196,6 +219,7 @@ def _gemma3(id_of):
 MAKERS = {
     "llava": _llava,
     "llava_next": _llava_next,
+    "llava_onevision": _llava_onevision,
     "qwen2_5_vl": _qwen,
     "qwen3_vl": _qwen3,
     "idefics3": _idefics,

@@ -3,13 +3,14 @@
 In the place of a picture stands:
 
     llava       one run of placeholders, as many as the tower has patches
-    llava_next  one run, for the whole picture and its tiles, with a separator behind each row of cells
+    llava_next  one run, for the whole picture and its tiles, a separator behind each row of cells; so llava_onevision
     qwen*_vl    one run, as many as the picture has cells after merging; rotary positions count their rows and columns
     qwen3_vl    and further vectors of the same cells are added to the residual stream behind the first layers
     idefics3    sub-pictures, each a run of placeholders behind the name of its row and column, then the whole picture
     gemma3      one run, whose tokens attend to one another in both directions
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -50,9 +51,11 @@ def _llava_text(hf: Any, made: Made, placeholder: str) -> str:
 
 def _tiles_text(hf: Any, made: Made, placeholder: str) -> str:
     """The model packs its tiles by itself: how many vectors that makes is tried with numbers in their place."""
-    vision, strategy = hf.config.vision_config, hf.config.vision_feature_select_strategy
+    config, vision = hf.config, hf.config.vision_config
     numbers = torch.zeros(made["pixel_values"].shape[1], (vision.image_size // vision.patch_size) ** 2, 1)
-    _, counts = hf.model.pack_image_features([numbers], made["image_sizes"], strategy, image_newline=torch.zeros(1))
+    pack, names = hf.model.pack_image_features, ("vision_feature_select_strategy", "vision_aspect_ratio")
+    asked = {name: getattr(config, name) for name in names if name in inspect.signature(pack).parameters}
+    _, counts = pack([numbers], made["image_sizes"], image_newline=torch.zeros(1), **asked)
     return placeholder * int(counts)
 
 
@@ -92,6 +95,7 @@ _IDEFICS = Family(
 FAMILIES = {
     "llava": Family(_llava_text),
     "llava_next": Family(_tiles_text, given=("pixel_values", "image_sizes")),
+    "llava_onevision": Family(_tiles_text, given=("pixel_values", "image_sizes")),
     "qwen2_5_vl": _QWEN,
     "qwen3_vl": _QWEN._replace(deep=True),
     "idefics3": _IDEFICS,
@@ -107,7 +111,6 @@ FAMILIES = {
 REFUSED = {
     "qwen2_vl": "TransformerBridge does not know it",
     "qwen3_vl_moe": "its mixture of experts was not compared with Hugging Face's forward pass",
-    "llava_onevision": "its tiles, which are scaled down where they are many, are not known here",
     "llama4": "its chunked attention is not known here",
 }
 """model_type -> why it is not supported, where somebody may look for it."""
