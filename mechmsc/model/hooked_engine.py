@@ -145,6 +145,8 @@ class HookedKeyValues:
         """In place."""
         mask = self.cache.previous_attention_mask
         order = mask.argsort(dim=1, stable=True)[:, -width:]
+        if not mask.is_meta and torch.equal(order, torch.arange(mask.shape[1], device=mask.device).expand_as(mask)):
+            return  # packed already
         self.cache.previous_attention_mask = mask.gather(1, order)
         for entry in self.cache.entries:
             index = order[:, :, None, None].expand(-1, -1, *entry.past_keys.shape[2:])

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens import HookedTransformer
-from transformer_lens.components import Embed, RMSNorm
+from transformer_lens.components import Embed, GroupedQueryAttention, RMSNorm
 
 from mechmsc.model.config import layer_types
 
@@ -66,6 +66,42 @@ class MatchingRMSNorm(RMSNorm):
         return (x * self.w).to(self.cfg.dtype) if self.float32_weight else x.to(self.cfg.dtype) * self.w
 
 
+class SharingAttention(GroupedQueryAttention):
+    """Queries of a group look at their keys and values where they are; TransformerLens first copies these for each.
+
+    Decoding behind a long cache is little else than reading keys and values, and rotating the keys anew.
+    """
+
+    def rotate_every_two(self, x: Float[Tensor, "... rotary_dim"]) -> Float[Tensor, "... rotary_dim"]:
+        """The halves (a, b) as (-b, a)."""
+        if self.cfg.rotary_adjacent_pairs:
+            return super().rotate_every_two(x)
+        a, b = x.chunk(2, dim=-1)
+        return torch.cat([-b, a], dim=-1)
+
+    def calculate_attention_scores(
+        self, q: Float[Tensor, "batch query head d_head"], k: Float[Tensor, "batch key kv_head d_head"]
+    ) -> Float[Tensor, "batch head query key"]:
+        """Queries times keys over the scale, capped where the model caps."""
+        if self.cfg.ungroup_grouped_query_attention:
+            return super().calculate_attention_scores(q, k)
+        grouped = q.unflatten(2, (k.shape[2], -1)).permute(0, 2, 3, 1, 4)
+        scores = grouped.flatten(2, 3) @ k.permute(0, 2, 3, 1) / self.attn_scale
+        scores = scores.unflatten(2, grouped.shape[2:4]).flatten(1, 2)
+        cap = self.cfg.attn_scores_soft_cap
+        return cap * torch.tanh(scores / cap) if cap > 0 else scores
+
+    def calculate_z_scores(
+        self, v: Float[Tensor, "batch key kv_head d_head"], pattern: Float[Tensor, "batch head query key"]
+    ) -> Float[Tensor, "batch query head d_head"]:
+        """The values, weighted by the pattern."""
+        if self.cfg.ungroup_grouped_query_attention:
+            return super().calculate_z_scores(v, pattern)
+        grouped = pattern.unflatten(1, (v.shape[2], -1))
+        z = grouped.flatten(2, 3) @ v.transpose(1, 2)
+        return self.hook_z(z.unflatten(2, grouped.shape[2:4]).permute(0, 3, 1, 2, 4).flatten(2, 3))
+
+
 class RotaryTable:
     """Sines and cosines by position, computed as Hugging Face computes them; shared by all layers of a type.
 
@@ -92,7 +128,7 @@ class RotaryTable:
 
 
 def _use_matching_parts(model: HookedTransformer, *, gemma: bool) -> None:
-    """Swap in the norms, and Gemma's embedding, on the meta device."""
+    """Swap in the norms, grouped attention, and Gemma's embedding, on the meta device."""
     if gemma:
         model.embed = ScaledEmbed(model.cfg)
         model.embed.scale = model.cfg.d_model**0.5
@@ -102,6 +138,9 @@ def _use_matching_parts(model: HookedTransformer, *, gemma: bool) -> None:
             norm = MatchingRMSNorm(model.cfg, module.length)
             norm.float32_weight = gemma
             setattr(model.get_submodule(parent), child, norm)
+    for block in model.blocks:
+        if isinstance(block.attn, GroupedQueryAttention):
+            block.attn = SharingAttention(model.cfg, block.attn.attn_type, block.attn.layer_id)
     model.setup()  # names of the new hook points
 
 
