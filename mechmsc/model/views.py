@@ -128,7 +128,10 @@ class RotaryTable:
 
 
 def _use_matching_parts(model: HookedTransformer, *, gemma: bool) -> None:
-    """Swap in the norms, grouped attention, and Gemma's embedding, on the meta device."""
+    """Swap in grouped attention, the norms (of queries and keys too), and Gemma's embedding, on the meta device."""
+    for block in model.blocks:
+        if isinstance(block.attn, GroupedQueryAttention):
+            block.attn = SharingAttention(model.cfg, block.attn.attn_type, block.attn.layer_id)
     if gemma:
         model.embed = ScaledEmbed(model.cfg)
         model.embed.scale = model.cfg.d_model**0.5
@@ -138,9 +141,6 @@ def _use_matching_parts(model: HookedTransformer, *, gemma: bool) -> None:
             norm = MatchingRMSNorm(model.cfg, module.length)
             norm.float32_weight = gemma
             setattr(model.get_submodule(parent), child, norm)
-    for block in model.blocks:
-        if isinstance(block.attn, GroupedQueryAttention):
-            block.attn = SharingAttention(model.cfg, block.attn.attn_type, block.attn.layer_id)
     model.setup()  # names of the new hook points
 
 
