@@ -197,7 +197,7 @@ def _injection(held: Held) -> Section:
     )
     table, tables = held.numbers.get("injection"), []
     if table is not None:
-        rows = table[table["round"].isna()].rename(columns={"p_adjusted": "p"})
+        rows = table[table["round"].isna()].drop(columns="p").rename(columns={"p_adjusted": "p"})
         columns = ["task", "measure", "source", "part", "value", "p", "n"]
         note = "p: sign flips of whole items, corrected over the parts of a measure."
         tables = [plain_table(rows, "Injected instruction", "figures/injection.csv", columns=columns, note=note)]
