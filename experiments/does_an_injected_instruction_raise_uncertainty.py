@@ -37,9 +37,8 @@ def draw(table, *, arms: dict[str, str], caption: str):
     return draw_injection(table, **arms, caption=caption)
 
 
-def mediation(run, *, direction: str, arms: dict[str, str], outcome: str):
+def mediation(model, run, *, direction: str, arms: dict[str, str], outcome: str):
     """TE, NIE and NDE of the injection at its rounds."""
-    model = load_model_of(run)
     along, rounds = mm.load_direction(direction, model=model), injected_rounds(run, **arms)
     options = {"rounds": rounds, "outcome": [outcome], "placebos": 20}
     store_mediation(model, run, along, name="injection_mediation", **arms, **options)
@@ -48,7 +47,7 @@ def mediation(run, *, direction: str, arms: dict[str, str], outcome: str):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Compute, draw, save."""
-    parser = experiment_parser(__doc__, seed="bootstrap and sign flips")
+    parser = experiment_parser(__doc__, model=True, seed="bootstrap and sign flips")
     parser.add_argument("--treatment", help="arm with injections; left out: the first mixed schedule of the run")
     parser.add_argument("--control", default="moral", help="its base, where --treatment is given")
     parser.add_argument("--direction", help="file of `mechmsc fit`: is the effect mediated by this concept?")
@@ -59,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     table, said = compute(run, arms=arms, seed=args.seed), caption(run)
     save_drawn(draw(table, arms=arms, caption=said), table, args, NAME)
     if args.direction:
-        effects, concept = mediation(run, direction=args.direction, arms=arms, outcome=args.outcome)
+        model = load_model_of(run, model=args.model, device=args.device)
+        effects, concept = mediation(model, run, direction=args.direction, arms=arms, outcome=args.outcome)
         figure = draw_mediation(effects, **arms, mediator=concept, caption=said)
         save_drawn(figure, effects, args, f"{NAME}_mediation")
 

@@ -23,9 +23,8 @@ from mechmsc.tasks import TASKS
 NAME = Path(__file__).stem
 
 
-def directions(run, *, method: str):
+def directions(model, run, *, method: str):
     """A direction for the concept of each task in the run."""
-    model = load_model_of(run)
     concepts = {TASKS[task].concept for task in run.manifest["config"]["tasks"]} - {None}
     return {name: mm.fit_direction(model, mm.load_statements(name), method=method) for name in sorted(concepts)}
 
@@ -43,13 +42,16 @@ def draw(table, *, caption: str):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Compute, draw, save."""
-    parser = experiment_parser(__doc__, seed="the bootstrap")
+    parser = experiment_parser(__doc__, model=True, seed="the bootstrap")
     parser.add_argument("--direction", nargs="+", help="files of `mechmsc fit`")
     parser.add_argument("--method", default="mass_mean", help="fit, where no file is given")
     parser.add_argument("--layers", type=int, nargs=2, help="first and last layer of the band; left out: middle half")
     args = parser.parse_args(argv)
     run = mm.open_run(args.run)
-    read = args.direction or directions(run, method=args.method)
+    read = args.direction
+    if not read:
+        model = load_model_of(run, model=args.model, device=args.device)
+        read = directions(model, run, method=args.method)
     table = compute(run, directions=read, layers=args.layers and tuple(args.layers), seed=args.seed)
     save_drawn(draw(table, caption=caption(run)), table, args, NAME)
 

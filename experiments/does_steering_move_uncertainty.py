@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Compute, draw, save."""
     parser = experiment_parser(
         __doc__,
+        model=True,
         run="run folder with the arm neutral, and questions with options",
         seed="the split, the placebos and the bootstrap",
     )
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--placebos", type=int, default=99, help="random directions")
     args = parser.parse_args(argv)
     run = mm.open_run(args.run)
-    model = load_model_of(run)
+    model = load_model_of(run, model=args.model, device=args.device)
     direction = direction_for(model, args.direction)
     options = {"outcomes": args.outcome.split(","), "rounds": args.rounds, "placebos": args.placebos}
     curves, tests, where = compute(model, run, direction, **options, seed=args.seed)

@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Compute, draw, save."""
     parser = experiment_parser(
         __doc__,
+        model=True,
         run="run folder with the arms moral and neutral, and questions with options",
         seed="bootstrap and permutations",
     )
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--every", type=int, default=2, help="take every n-th layer")
     args = parser.parse_args(argv)
     run = mm.open_run(args.run)
-    model = load_model_of(run)
+    model = load_model_of(run, model=args.model, device=args.device)
     effect = compute(model, run, limit=args.limit, every=args.every, seed=args.seed)
     figure = draw(effect, caption=caption(run))
     save_drawn(figure, patching_table(effect), args, NAME)

@@ -47,7 +47,9 @@ def draw(table, *, caption: str):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Compute, draw, save."""
-    parser = experiment_parser(__doc__, run="run folder with the arms moral and neutral", seed="the bootstrap")
+    parser = experiment_parser(
+        __doc__, model=True, run="run folder with the arms moral and neutral", seed="the bootstrap"
+    )
     parser.add_argument("--direction", help="file of `mechmsc fit`; left out: stereotyping, fitted here")
     parser.add_argument("--outcome", default="choice_entropy", help="what the instruction is to move")
     parser.add_argument("--every", type=int, default=3, help="take every n-th layer")
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, nargs="*", help="left out: all")
     args = parser.parse_args(argv)
     run = mm.open_run(args.run)
-    model = load_model_of(run)
+    model = load_model_of(run, model=args.model, device=args.device)
     direction = direction_for(model, args.direction)
     items = [item.item_id for item in run.items if item.options][: args.limit]
     table = compute(

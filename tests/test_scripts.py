@@ -20,6 +20,8 @@ SMALL = {
 """What makes experiments quick."""
 DIRECTED = SMALL.keys() - {"does_prediction_mean_causation"}
 """Those that need a direction."""
+LOADING = DIRECTED | {"does_concept_follow_instruction", "which_position_carries_the_instruction"}
+"""Those that load the run's model."""
 
 
 def test_the_example_of_the_readme_runs_on_the_embedded_model(smollm2, tmp_path, monkeypatch):
@@ -82,6 +84,8 @@ def test_every_experiment_is_short_and_draws_its_figure_from_a_run(script, small
     spec.loader.exec_module(module)
     asked = [str(small_demo[0]), "--out", str(tmp_path / "figures")]
     asked += SMALL.get(script.stem, [])
+    if script.stem in LOADING:
+        asked += ["--model", "FOLDER"]
     if script.stem in DIRECTED:
         asked += ["--direction", f"{small_demo[0]}/directions/stereotyping.safetensors"]
     module.main(asked)

@@ -12,17 +12,23 @@ if TYPE_CHECKING:
     from mechmsc.directions import Direction
 
 
-def experiment_parser(doc: str, *, run: str = "run folder", seed: str, **of_run: Any) -> argparse.ArgumentParser:
+def experiment_parser(
+    doc: str, *, run: str = "run folder", seed: str, model: bool = False, **of_run: Any
+) -> argparse.ArgumentParser:
     """The arguments that every script in `experiments/` takes.
 
     Args:
         doc: the script's docstring; its first line is the help.
         run: help of the run folder.
         seed: what the seed is of.
+        model: whether the script loads the run's model.
         **of_run: more about the argument of the run folder, e.g. nargs.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("run", help=run, **of_run)
+    if model:
+        parser.add_argument("--model", help="left out: the model of the run, by its name")
+        parser.add_argument("--device", help="cpu, cuda, cuda:1, mps")
     parser.add_argument("--out", default="experiments/figures", help="folder for the figures and their numbers")
     parser.add_argument("--seed", type=int, default=0, help=f"of {seed}")
     parser.add_argument("--format", default="png", help="png, pdf, svg, separated by commas")
