@@ -72,7 +72,7 @@ def test_causes_are_asked_for_stored_and_drawn(analysed):
     options = ("--direction", "FILE", "--model", "MODEL", "--outcome", "choice_entropy_within", "--layers", "1-2")
     code, out, _ = analysed("mediate", "RUN", *options, "--placebos", "2", "--rounds", "2,3")
     assert code == 0 and "indirect" in out and "mediation.nc" in out
-    few = ("--placebos", "2", "--strengths", "-1,0,1", "--rounds", "1", "--task", "social_bias")
+    few = ("--placebos", "2", "--strengths", "-1,0,1", "--rounds", "1", "--task", "social_bias", "--permutations", "1")
     code, out, _ = analysed("dose", "RUN", *options, *few)
     assert code == 0 and "slope" in out and "dose.nc" in out
     code, out, _ = analysed("simulate", "RUN")

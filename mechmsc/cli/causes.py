@@ -9,6 +9,7 @@ from mechmsc.cli.analyses import Layers
 from mechmsc.cli.shared import given, print_frame
 from mechmsc.errors import InputError, nearest
 
+Permutations = Annotated[int | None, typer.Option(help="Cyclic shifts of the options; 1: canonical order.")]
 Task = Annotated[str | None, typer.Option(help="Items of this task alone; left out: all that have the outcome.")]
 
 
@@ -23,6 +24,7 @@ def dose(
     strengths: Annotated[str | None, typer.Option(help="In class gaps, symmetric: -1,0,1.")] = None,
     rounds: Annotated[str | None, typer.Option(help="Rounds, separated by commas; left out: all.")] = None,
     placebos: Annotated[int | None, typer.Option(help="Random directions; left out: 99, or 20 with samples.")] = None,
+    permutations: Permutations = None,
     samples: Annotated[int | None, typer.Option(help="Responses drawn, for outcomes through text.")] = None,
     validation: Annotated[
         float | None,
@@ -34,7 +36,7 @@ def dose(
     seed: Annotated[int | None, typer.Option(help="Of placebos.")] = None,
 ) -> None:
     """Turn the concept up and down, and see what the outcome does beyond placebos."""
-    options = given(arm=arm, task=task, site=site, placebos=placebos, seed=seed)
+    options = given(arm=arm, task=task, site=site, placebos=placebos, permutations=permutations, seed=seed)
     if strengths is not None:
         options["strengths"] = _numbers("strengths", strengths, float)
     if validation is not None:
@@ -55,6 +57,7 @@ def mediate(
     site: Annotated[str | None, typer.Option(help="Position of the mediator, e.g. prompt_end.")] = None,
     rounds: Annotated[str | None, typer.Option(help="Rounds, separated by commas; left out: all.")] = None,
     placebos: Annotated[int | None, typer.Option(help="Random directions beside the concept's.")] = None,
+    permutations: Permutations = None,
     samples: Annotated[int | None, typer.Option(help="Responses drawn, for outcomes through text.")] = None,
     name: Annotated[str, typer.Option(help="Name in RUN/effects.")] = "mediation",
     model: Annotated[str | None, typer.Option(help="Left out: the model of the run, by its name.")] = None,
@@ -72,6 +75,7 @@ def mediate(
         history=history,
         site=site,
         placebos=placebos,
+        permutations=permutations,
         seed=seed,
     )
     _analyse("store_mediation", run, direction, outcome, layers, rounds, samples, name, model, device, options)
