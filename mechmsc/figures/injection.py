@@ -51,7 +51,7 @@ def draw_injection(
                 axis.set_visible(False)
         drawn = [axis for axis in axes.ravel() if axis.get_visible()]
         said = _statement(table, treatment, control, caption)
-        frame(figure, drawn, len(tasks), columns, said, panel_inches=(2.5, 2.3))
+        frame(figure, drawn, len(tasks), columns, said, panel_inches=(2.9, 2.3))
     return figure
 
 
