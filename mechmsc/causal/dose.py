@@ -11,7 +11,7 @@ from mechmsc.causal.histories import Pair, check_run, conversations_of
 from mechmsc.causal.outcomes import GUARDS, OF_CHOICES, SAMPLED, Sampling, check_outcomes, evaluate, outcomes_named
 from mechmsc.causal.placebos import random_directions
 from mechmsc.causal.steering import chosen_band
-from mechmsc.causal.worlds import Band, Ready, ready, steered_worlds
+from mechmsc.causal.worlds import Band, Ready, Trunk, ready, steered_worlds
 from mechmsc.directions import Direction
 from mechmsc.errors import InputError
 from mechmsc.permutations import labels_of
@@ -169,13 +169,14 @@ class _Steered:
         self.model, self.band, self.directions, self.strengths = model, band, directions, strengths
         self.wanted, self.sampling, self.permutations = wanted, sampling, permutations
         self.choices = any(isinstance(one, str) and one in OF_CHOICES for one in wanted.values())
-        self.before: Ready | None = None
+        self.trunk: Trunk | None = None
 
     def of(self, pairs: Sequence[Pair], site: Site, found: "xarray.Dataset") -> None:
         """Fill in what a batch gives; strength 0 is the unedited model and computed once."""
         labels = labels_of(self.model.tokenizer, pairs[0].control) if self.choices else []
-        how = {"permutations": self.permutations, "choices": self.choices, "before": self.before}
-        batch = self.before = ready(self.model, pairs, site, **how)
+        how = {"permutations": self.permutations, "choices": self.choices, "trunk": self.trunk}
+        batch = ready(self.model, pairs, site, **how)
+        self.trunk = batch.trunk  # not the batch: its other halves of keys and values are done with
         moving = [a for a in self.strengths if a != 0.0]
         (clean,) = self._at(batch, pairs, labels, self.directions[0], [0.0])
         for number, direction in enumerate(self.directions):

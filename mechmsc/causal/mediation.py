@@ -10,7 +10,7 @@ from mechmsc.causal.asked import band_name, bands_of, batches_of, check_mediator
 from mechmsc.causal.histories import Pair, pairs_of
 from mechmsc.causal.outcomes import OF_CHOICES, Sampling, check_outcomes, evaluate, outcomes_named
 from mechmsc.causal.placebos import random_directions
-from mechmsc.causal.worlds import Band, Mediator, Ready, Values, clean_worlds, crossed_worlds, ready
+from mechmsc.causal.worlds import Band, Mediator, Ready, Trunk, Values, clean_worlds, crossed_worlds, ready
 from mechmsc.directions import Direction
 from mechmsc.permutations import labels_of
 from mechmsc.progress import bar
@@ -134,13 +134,14 @@ class _Worlds:
         self.wanted, self.sampling, self.permutations = wanted, sampling, permutations
         self.choices = any(isinstance(one, str) and one in OF_CHOICES for one in wanted.values())
         self.row_passes = self.row_passes_needed = self.tokens_encoded = self.tokens_without_sharing = 0
-        self.before: Ready | None = None
+        self.trunk: Trunk | None = None
 
     def of(self, pairs: Sequence[Pair], site: Site, found: "xarray.Dataset") -> None:
         """Fill in what a batch of pairs gives; all of one round and number of options."""
         labels = labels_of(self.model.tokenizer, pairs[0].control) if self.choices else []
-        how = {"permutations": self.permutations, "choices": self.choices, "before": self.before}
-        batch = self.before = ready(self.model, pairs, site, **how)
+        how = {"permutations": self.permutations, "choices": self.choices, "trunk": self.trunk}
+        batch = ready(self.model, pairs, site, **how)
+        self.trunk = batch.trunk  # not the batch: its other halves of keys and values are done with
         self.row_passes += len(batch.decoder.lengths)  # their beginnings, encoded once
         self.tokens_encoded += batch.tokens
         decoder, logits, z = clean_worlds(

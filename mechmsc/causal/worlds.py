@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os.path import commonprefix
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
@@ -38,13 +38,21 @@ Values = dict[int, list[Tensor]]
 """z: layer -> for each row the coordinate (from the midpoint, in units of the activation), or the activation."""
 
 
+class Trunk(NamedTuple):
+    """What the two conversations of each pair share, encoded; the same items' next round goes on from there."""
+
+    decoder: Decoder
+    rows: list[Transcript]
+    """A conversation for each row; the decoder holds its beginning."""
+
+
 @dataclass(frozen=True, eq=False)
 class Ready:
     """Rows of a batch of pairs, a row for each pair and order of the options; worlds fork from `decoder`."""
 
     model: "HookedTransformer"
-    trunk: Decoder
-    """Has encoded what control and treatment share, a row for each of control; the next round goes on from there."""
+    trunk: Trunk
+    """With rows of control."""
     decoder: Decoder
     """Has encoded every conversation up to the site: rows of control, then of treatment."""
     control: list[Transcript]
@@ -63,7 +71,7 @@ def ready(
     *,
     permutations: int | None,
     choices: bool,
-    before: Ready | None = None,
+    trunk: Trunk | None = None,
 ) -> Ready:
     """Encode what the conversations of each pair share, up to the first token of the site.
 
@@ -73,7 +81,7 @@ def ready(
         site: where the mediator is; one round.
         permutations: as in a run; used where `choices`.
         choices: whether an outcome needs every order of the options.
-        before: an earlier batch, best of the same items in the round before; what its rows begin with is not encoded
+        trunk: of an earlier batch, best of the same items in the round before; what its rows begin with is not encoded
             again.
 
     Raises:
@@ -88,25 +96,23 @@ def ready(
     shared = [min(starts[i :: len(control)]) for i in range(len(control))]
     if treatment:
         shared = [min(n, _alike(x, y)) for n, x, y in zip(shared, control, treatment, strict=True)]
-    trunk = _went_on(before, control, shared) or open_decoder(model, len(control), kind="hooked")
-    tokens = sum(shared) - sum(trunk.lengths) + sum(starts) - sum(shared) * (len(rows) // len(control))
-    _extend(model, trunk, control, shared)
-    decoder = trunk
+    decoder = _went_on(trunk, control, shared) or open_decoder(model, len(control), kind="hooked")
+    tokens = sum(shared) - sum(decoder.lengths) + sum(starts) - sum(shared) * (len(rows) // len(control))
+    _extend(model, decoder, control, shared)
+    trunk = Trunk(decoder, control)
     if treatment:
-        decoder = copy.copy(trunk)
+        decoder = copy.copy(decoder)
         decoder.select([*range(len(control))] * 2)
         _extend(model, decoder, rows, starts)
     return Ready(model, trunk, decoder, control, treatment, tokens, orders, site)
 
 
-def _went_on(before: Ready | None, control: Sequence[Transcript], shared: Sequence[int]) -> Decoder | None:
+def _went_on(trunk: Trunk | None, control: Sequence[Transcript], shared: Sequence[int]) -> Decoder | None:
     """A copy of an earlier trunk whose rows these conversations begin with; None where one of them does not."""
-    if before is None:
+    if trunk is None:
         return None
-    ends = before.trunk.lengths
-    known = {
-        (row.image, *row.ids[:end]): place for place, (row, end) in enumerate(zip(before.control, ends, strict=True))
-    }
+    ends = trunk.decoder.lengths
+    known = {(row.image, *row.ids[:end]): place for place, (row, end) in enumerate(zip(trunk.rows, ends, strict=True))}
     places = []
     for row, count in zip(control, shared, strict=True):
         begun = [(row.image, *row.ids[:end]) for end in sorted({*ends}, reverse=True) if end <= count]
@@ -114,7 +120,7 @@ def _went_on(before: Ready | None, control: Sequence[Transcript], shared: Sequen
         if place is None:
             return None
         places.append(place)
-    decoder = copy.copy(before.trunk)
+    decoder = copy.copy(trunk.decoder)
     decoder.select(places)
     return decoder
 

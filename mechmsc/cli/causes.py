@@ -6,10 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from mechmsc.cli.analyses import Layers
-from mechmsc.cli.shared import given, print_frame
+from mechmsc.cli.shared import Permutations, given, print_frame
 from mechmsc.errors import InputError, nearest
 
-Permutations = Annotated[int | None, typer.Option(help="Cyclic shifts of the options; 1: canonical order.")]
 Task = Annotated[str | None, typer.Option(help="Items of this task alone; left out: all that have the outcome.")]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mechmsc.cli.shared import given
+from mechmsc.cli.shared import Permutations, given
 from mechmsc.errors import InputError
 
 
@@ -24,7 +24,7 @@ def run(
     top_p: Annotated[float | None, typer.Option(help="Of the samples.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Longest response.")] = None,
     choice_mode: Annotated[str | None, typer.Option(help="forced_choice or free, for questions with options.")] = None,
-    permutations: Annotated[int | None, typer.Option(help="Cyclic shifts of the options; 1: canonical order.")] = None,
+    permutations: Permutations = None,
     system: Annotated[str | None, typer.Option(help="System prompt; left out: the template's own.")] = None,
     sites: Annotated[str | None, typer.Option(help="Activations to keep, e.g. resid_post.prompt_end; or none.")] = None,
     scorer: Annotated[str | None, typer.Option(help="Of free responses; left out: each task's own.")] = None,

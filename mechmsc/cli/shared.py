@@ -2,7 +2,11 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+
+Permutations = Annotated[int | None, typer.Option(help="Cyclic shifts of the options; 1: canonical order.")]
 
 WIDE = 400
 """Columns of a table that goes into a file or a pipe, where nobody's screen cuts it."""

@@ -156,7 +156,6 @@ def _injection(run: Run) -> Drawn:
     from mechmsc.figures.injection import draw_injection
 
     arms = injected_arms(run)
-    _measured(run)
     table = injection_effects(run, **arms)
     return draw_injection(table, **arms, caption=caption(run)), table
 

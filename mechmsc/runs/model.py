@@ -25,17 +25,16 @@ def load_model_of(run: Run, *, model: str | None = None, device: str | None = No
     from mechmsc import model as models
 
     made_by = run.manifest["model"]
+    loading = {"name_or_path": model or made_by["name"], "dtype": run.manifest["config"]["dtype"]}
     if model is None:
         try:
-            kind = check_name(made_by["name"]).kind
+            if check_name(made_by["name"]).kind == "hub":
+                loading["revision"] = made_by["revision"]
         except InputError as error:  # a folder is remembered by its last name alone
             raise InputError(
                 f"{run.path} was made with a model from a folder or file, {made_by['name']!r}; "
                 "say where it is: --model PATH"
             ) from error
-    loading = {"name_or_path": model or made_by["name"], "dtype": run.manifest["config"]["dtype"]}
     if device is not None:
         loading["device"] = device
-    if model is None and kind == "hub":
-        loading["revision"] = made_by["revision"]
     return models.load_model(**loading)
