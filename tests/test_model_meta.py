@@ -3,6 +3,7 @@
 import pytest
 import torch
 from devices import refuse_mixed_devices
+from engines import ENGINES
 from tiny_models import CONFIGS, VOCABULARY
 
 from mechmsc.model import hf_model
@@ -19,11 +20,13 @@ def test_the_dispatch_mode_refuses_mixed_devices_and_lets_scalars_and_transfers_
             on_meta[torch.tensor([0, 1])]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("architecture", CONFIGS)
-def test_both_forward_passes_run_on_meta_without_mixing_devices(load_tiny, architecture):
-    model = load_tiny(architecture, device="meta")
+def test_both_forward_passes_run_on_meta_without_mixing_devices(load_tiny, architecture, engine):
+    model = load_tiny(architecture, engine=engine, device="meta")
     ids = torch.zeros(2, 20, dtype=torch.long, device="meta")
-    mask = torch.ones_like(ids)
+    # none on the bridge, where TransformerLens looks into it for padding, and "meta" has no values
+    mask = torch.ones_like(ids) if engine == "hooked" else None
     seen = {}
 
     def keep(activation, hook):
@@ -40,7 +43,8 @@ def test_both_forward_passes_run_on_meta_without_mixing_devices(load_tiny, archi
     assert len(seen) == model.cfg.n_layers
 
 
-def test_everything_of_a_model_on_meta_is_on_meta(load_tiny):
-    model = load_tiny("gemma3", device="meta", dtype="bfloat16")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_everything_of_a_model_on_meta_is_on_meta(load_tiny, engine):
+    model = load_tiny("gemma3", engine=engine, device="meta", dtype="bfloat16")
     assert {x.device.type for x in [*model.parameters(), *model.buffers()]} == {"meta"}
-    assert {x.dtype for name, x in model.named_parameters() if "W_" in name} == {torch.bfloat16}
+    assert {x.dtype for name, x in model.named_parameters() if "W_" in name or "weight" in name} == {torch.bfloat16}

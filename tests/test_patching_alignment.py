@@ -163,7 +163,7 @@ def test_positions_carry_token_text_span_and_round(model):
     by_site = patch_grid(
         model, changed, SOURCE, sites=mm.Site("resid_pre", layer=1, span="instruction", round=2), outcome=two_logits
     )
-    np.testing.assert_allclose(by_site, grid.sel(position=[11, 12]), atol=1e-6)
+    np.testing.assert_allclose(by_site, grid.sel(position=[11, 12]), atol=1e-5)
     with pytest.raises(InputError, match="span is said by the sites already"):
         patch_grid(
             model, changed, SOURCE, sites=mm.Site("z", span="prompt", round=2), span="prompt", outcome=two_logits

@@ -118,7 +118,9 @@ def _strips(ends: "pandas.DataFrame"):  # noqa: ANN202 - a Panel's `more`
         arms = [arm for arm in rows["arm"].unique() if arm != BASELINE]
         low, high = axis.get_ylim()
         below = STRIP * (len(arms) + 1.7)
+        ticks = [tick for tick in axis.get_yticks() if low <= tick <= high]  # none beside the strip: it has no values
         axis.set_ylim(low - (high - low) * below / (1 - below), high)
+        axis.set_yticks(ticks)
         last, place = float(rows["round"].max()), axis.get_xaxis_transform()
         top = STRIP * (len(arms) + 0.7)
         axis.text(0.99, top, "settled from round", transform=axis.transAxes, fontsize=7, color=MUTED, ha="right")

@@ -204,15 +204,26 @@ def _patch(run: Run, name: str = "patch") -> Drawn:
 def _predictive(run: Run) -> Drawn:
     from mechmsc.figures.simulation import draw_predictive
 
-    table, _ = _effect(run, "predictive", "mechmsc simulate")
+    table = _as_asked(run, _effect(run, "predictive", "mechmsc simulate")[0])
     return draw_predictive(table, caption=caption(run)), table
 
 
 def _posterior(run: Run) -> Drawn:
     from mechmsc.figures.simulation import draw_posterior
 
-    curves, fit = (_effect(run, name, "mechmsc simulate")[0] for name in ("posterior_curves", "posterior"))
+    names = "posterior_curves", "posterior"
+    curves, fit = (_as_asked(run, _effect(run, name, "mechmsc simulate")[0]) for name in names)
     return draw_posterior(curves, fit, caption=caption(run)), curves
+
+
+def _as_asked(run: Run, table: "pandas.DataFrame") -> "pandas.DataFrame":
+    """The rows in the run's own order of tasks and arms, in which every figure names them."""
+    config = run.manifest["config"]
+    for column, wanted in (("arm", config["arms"]), ("task", config["tasks"])):
+        if column in table:
+            place = {name: place for place, name in enumerate(wanted)}
+            table = table.sort_values(column, key=lambda names, place=place: names.map(place), kind="stable")
+    return table.reset_index(drop=True)
 
 
 def _effect(run: Run, name: str, command: str):  # noqa: ANN202 - a Dataset and its settings

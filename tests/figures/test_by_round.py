@@ -115,6 +115,8 @@ def test_the_convergence_round_is_marked_and_what_has_not_converged_ends_in_an_a
     (band,) = [vertices for vertices in bands if vertices[:, 0].max() > 7]
     assert (band[:, 1].min(), band[:, 1].max()) == pytest.approx((row["value"] - 0.05, row["value"] + 0.05))
     assert "margin 0.05" in axis.get_ylabel()
+    lowest = min(float(np.min(line_of(axis, arm).get_ydata())) for arm in ("moral", "neutral"))
+    assert axis.get_ylim()[0] < lowest - 0.2 and min(axis.get_yticks()) > lowest - 0.2, "no ticks beside the marks"
     from mechmsc.errors import InputError
 
     with pytest.raises(InputError, match="at least 3 rounds"):

@@ -42,3 +42,28 @@ def test_the_caption_says_that_the_small_model_is_no_evidence_and_that_a_run_is_
     small = {**run.manifest, "status": "running", "model": {**run.manifest["model"], "name": "smollm2-135m-instruct"}}
     text = caption(replace(run, manifest=small))
     assert "no evidence about large models" in text and "not complete" in text
+
+
+def test_tasks_and_arms_stand_in_the_order_of_the_run_whatever_the_order_of_the_table(model, tmp_path):
+    import pandas as pd
+
+    from mechmsc.report import figures_of
+    from mechmsc.runs.effects import write_effect
+
+    run = correct(model, CHOOSE[:1] + CONTINUE[:1], tmp_path / "run", arms=["neutral", "immoral"], rounds=1)
+    rows = [(task, arm) for task in ("detoxification", "social_bias") for arm in ("immoral", "neutral")]
+    curves = pd.DataFrame(rows, columns=["task", "arm"]).assign(
+        round=1, value=0.1, low=0.0, high=0.2, level=0.95, n=1, posterior=0.1, leaky=0.1
+    )
+    told = [("leaky", "leak"), ("leaky", "r2"), ("posterior", "r2")]
+    fit = pd.DataFrame(
+        [(task, *one, 0.5, 0.4, 0.6) for task in ("detoxification", "social_bias") for one in told],
+        columns=["task", "model", "quantity", "value", "low", "high"],
+    )
+    write_effect(run.folder, "posterior_curves", curves, {"analysis": "simulate"})
+    write_effect(run.folder, "posterior", fit, {"analysis": "simulate"})
+    figure, table = figures_of(run)["posterior"](run)
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["Social bias mitigation", "Text detoxification"]
+    assert list(zip(table["task"], table["arm"], strict=True)) == [
+        (task, arm) for task in ("social_bias", "detoxification") for arm in ("neutral", "immoral")
+    ]
