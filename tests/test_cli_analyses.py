@@ -66,9 +66,11 @@ def test_a_measured_run_has_concept_uncertainty_and_summaries_and_measuring_agai
 def test_causes_are_asked_for_stored_and_drawn(analysed):
     code, out, _ = analysed(
         *("patch", "RUN", "--model", "MODEL", "--from", "moral", "--to", "neutral", "--round", "2"),
-        *("--outcome", "choice_entropy,first_token_entropy", "--limit", "3"),
+        *("--outcome", "choice_entropy,first_token_entropy", "--task", "social_bias", "--limit", "3"),
     )
     assert code == 0 and "patch.nc" in out and "patch.json" in out
+    code, _, err = analysed("patch", "RUN", "--model", "MODEL", "--from", "moral", "--to", "neutral", "--task", "bias")
+    assert code == 2 and "has no task 'bias': did you mean social_bias" in err
     options = ("--direction", "FILE", "--model", "MODEL", "--outcome", "choice_entropy_within", "--layers", "1-2")
     code, out, _ = analysed("mediate", "RUN", *options, "--placebos", "2", "--rounds", "2,3")
     assert code == 0 and "indirect" in out and "mediation.nc" in out

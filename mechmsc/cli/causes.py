@@ -95,6 +95,7 @@ def patch(
     outcome: Annotated[str, typer.Option(help="Outcomes, separated by commas.")] = "choice_entropy",
     history: Annotated[str, typer.Option(help="shared (only the instruction differs) or own.")] = "shared",
     layers: Annotated[str | None, typer.Option(help="A layer or a band: 12, or 10-19; left out: all.")] = None,
+    task: Task = None,
     limit: Annotated[int | None, typer.Option(help="The first N items.")] = None,
     name: Annotated[str, typer.Option(help="Name in RUN/effects and RUN/figures.")] = "patch",
     model: Annotated[str | None, typer.Option(help="Left out: the model of the run, by its name.")] = None,
@@ -107,6 +108,7 @@ def patch(
 
     opened, band = open_run(run), check_layers(layers)
     check_loading(device=device)
+    items = None if task is None else _items_of(opened, task)
     from mechmsc.patching import patch_run
     from mechmsc.runs.model import load_model_of
 
@@ -122,6 +124,7 @@ def patch(
         outcome=outcome.split(","),
         history=history,
         layers=None if band is None else list(band),
+        items=items,
         limit=limit,
         seed=seed,
         name=name,

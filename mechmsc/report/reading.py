@@ -79,21 +79,30 @@ def tasks_of(run: Run) -> list[str]:
     return list(dict.fromkeys(str(item).split("/")[0] for item in run.manifest["config"]["item_ids"]))
 
 
-def missing_of(run: Run, treatment: str, control: str | None) -> dict[str, str]:
-    """Link -> what would make its numbers, in case they are not there."""
+def missing_of(run: Run, treatment: str, control: str | None) -> dict[tuple[str, str], str]:
+    """(task, link) -> what would make its numbers, in case they are not there."""
     alone = f"the run has no arm beside {treatment}; mechmsc run ... --arms moral,neutral"
     measure = f"mechmsc measure {run.path}"
-    found = {
-        "performance": "no response of this task has a score in these arms",
-        "concept": f"{measure} --direction FILE (from mechmsc fit)",
-        "uncertainty": measure,
-        "fall": f"it takes two rounds and {measure}",
-        "fall_beyond": f"it takes two rounds in both arms and {measure}",
-        "mediation": f"mechmsc mediate {run.path} --direction FILE --placebos 99",
-        "dose": f"mechmsc dose {run.path} --direction FILE",
-    }
-    if control is None:
-        found |= {link: alone for link in ("performance", "concept", "uncertainty", "fall_beyond", "mediation")}
+    there = analyses_of(run)
+    found: dict[tuple[str, str], str] = {}
+    for task in tasks_of(run):
+        links = {
+            "performance": "no response of this task has a score in these arms",
+            "concept": f"{measure} --direction FILE (from mechmsc fit)",
+            "uncertainty": measure,
+            "fall": f"it takes two rounds and {measure}",
+            "fall_beyond": f"it takes two rounds in both arms and {measure}",
+        }
+        for link, command in (("mediation", "mediate"), ("dose", "dose")):
+            links[link] = f"mechmsc {command} {run.path} --direction FILE"
+            if len(tasks_of(run)) > 1:
+                links[link] += f" --task {task}"
+            if link in there:  # of another task, and it shall stay
+                links[link] += f" --name {link}_{task}"
+        links["mediation"] += " --placebos 99"
+        if control is None:
+            links |= dict.fromkeys(("performance", "concept", "uncertainty", "fall_beyond", "mediation"), alone)
+        found |= {(task, link): said for link, said in links.items()}
     return found
 
 

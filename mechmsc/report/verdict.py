@@ -21,7 +21,7 @@ def verdict(
     dosed: "pandas.DataFrame | None" = None,
     *,
     tasks: Sequence[str],
-    missing: Mapping[str, str],
+    missing: Mapping[tuple[str, str], str],
 ) -> list[Finding]:
     """Every link of the chain, and the chain as a whole, for every task.
 
@@ -30,7 +30,7 @@ def verdict(
         mediated: from `mediated`; None where the run has no mediation.
         dosed: from `dosed`; None where the run has no dose-response.
         tasks: of the run.
-        missing: link -> what to do where its numbers are not there.
+        missing: (task, link) -> what to do where its numbers are not there.
 
     Returns:
         For each task the chain, then its links in the order of `LINKS`.
@@ -38,7 +38,7 @@ def verdict(
     found = []
     for task in tasks:
         mine = [
-            _contrast_link(contrasts, task, link) or Finding(task, link, "missing", 0, _missing(link, missing))
+            _contrast_link(contrasts, task, link) or _lacking(task, link, missing)
             for link in LINKS
             if link not in ("mediation", "dose")
         ]
@@ -46,15 +46,15 @@ def verdict(
         for link, table, judge in (("mediation", mediated, mediation_link), ("dose", dosed, dose_link)):
             rows = None if table is None else table[table["task"] == task]
             if rows is None or rows.empty:
-                mine.append(Finding(task, link, "missing", 0, _missing(link, missing)))
+                mine.append(_lacking(task, link, missing))
             else:
                 mine.append(judge(rows, task=task, measure=measure, family=table["task"].nunique()))
         found += [chain(task, {one.link: one for one in mine}), *mine]
     return found
 
 
-def _missing(link: str, missing: Mapping[str, str]) -> str:
-    return f"Not measured: {missing[link]}."
+def _lacking(task: str, link: str, missing: Mapping[tuple[str, str], str]) -> Finding:
+    return Finding(task, link, "missing", 0, f"Not measured: {missing[task, link]}.")
 
 
 def uncertainty_of(contrasts: "pandas.DataFrame", task: str) -> str | None:

@@ -122,7 +122,11 @@ def test_what_the_page_says_stands_in_files_of_the_run(report):
 
 
 def test_a_run_without_measures_names_what_would_make_them(tmp_path):
+    import pandas
+
     from mechmsc.report import verdict_lines, write_report
+    from mechmsc.report.reading import missing_of
+    from mechmsc.runs.effects import write_effect
 
     run = make_run(tmp_path / "run", n_free=2, n_choice=7, rounds=2, samples=0)
     path, findings = write_report(run)
@@ -131,6 +135,13 @@ def test_a_run_without_measures_names_what_would_make_them(tmp_path):
     assert states["social_bias", "performance"] != "missing" and states["social_bias", "mediation"] == "missing"
     for command in ("mechmsc measure", "mechmsc mediate", "mechmsc dose", "mechmsc patch", "mechmsc simulate"):
         assert f"{command} {run.path}" in page.text
+    for one in (one for one in findings if one.link in ("mediation", "dose")):
+        assert f" --task {one.task}" in one.sentence and "--name" not in one.sentence
+    empty = pandas.DataFrame({"x": [0]})
+    write_effect(run.folder, "dose", empty, {"analysis": "dose_response of another task"})
+    missing = missing_of(run, "moral", "neutral")
+    assert "--task detoxification --name dose_detoxification" in missing["detoxification", "dose"]
+    assert "--name" not in missing["detoxification", "mediation"]
     lines = verdict_lines(run, findings)
     assert "9 items (2 of detoxification, 7 of social_bias)" in lines[0] and len(lines) == 1 + len(findings)
 

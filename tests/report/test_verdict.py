@@ -4,17 +4,14 @@ import pandas as pd
 import pytest
 from made_evidence import NAN, NOTHING, SURE, UNSURE, contrast, dosed, effect, mediated, whole
 
-MISSING = {
-    link: f"mechmsc {link} RUN"
-    for link in ("performance", "concept", "fall", "fall_beyond", "uncertainty", "mediation", "dose")
-}
-LINKS = tuple(MISSING)
+LINKS = ("performance", "concept", "fall", "fall_beyond", "uncertainty", "mediation", "dose")
 
 
 def judged(contrasts, *, tasks=("t",), **tables):
     from mechmsc.report import verdict
 
-    found = verdict(contrasts, tables.get("mediated"), tables.get("dosed"), tasks=list(tasks), missing=MISSING)
+    missing = {(task, link): f"mechmsc {link} RUN" for task in tasks for link in LINKS}
+    found = verdict(contrasts, tables.get("mediated"), tables.get("dosed"), tasks=list(tasks), missing=missing)
     return {(one.task, one.link): one for one in found}
 
 
