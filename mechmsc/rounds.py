@@ -16,7 +16,7 @@ from mechmsc.chat import ChatFormat
 from mechmsc.conversations import Held, hold, shifts
 from mechmsc.errors import InputError
 from mechmsc.instructions import Arm, instruction, parse_arms
-from mechmsc.model import hf_model, identity
+from mechmsc.model import engine_name, hf_model, identity
 from mechmsc.positions import edits_on, refuse_edits
 from mechmsc.progress import bar
 from mechmsc.scorers import Scorer, get_scorer
@@ -105,6 +105,7 @@ def self_correct(
         "batch_size": batch_size,
         "dtype": str(model.cfg.dtype).removeprefix("torch."),
         "device": str(model.cfg.device),
+        "engine": engine_name(model),
     }
     if edits := edits_on(model):
         config["edits"] = [f"{edit} #{edit.fingerprint}" for edit in edits]

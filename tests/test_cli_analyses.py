@@ -37,8 +37,23 @@ def cli(tmp_path_factory, model_cache):
 @pytest.fixture(scope="module")
 def analysed(cli):
     """The same command line after a run, a fit and the measures."""
-    words = ("run", "--model", "MODEL", "--task", "social_bias", "--limit", "5", "--arms", "moral,neutral")
-    assert cli(*words, "--rounds", "3", "--samples", "2", "--max-new-tokens", "3", "--out", "RUN")[0] == 0
+    words = ("run", "--model", "MODEL", "--task", "social_bias", "--task", "detoxification", "--limit", "5")
+    assert (
+        cli(
+            *words,
+            "--arms",
+            "moral,neutral",
+            "--rounds",
+            "3",
+            "--samples",
+            "2",
+            "--max-new-tokens",
+            "3",
+            "--out",
+            "RUN",
+        )[0]
+        == 0
+    )
     code, out, _ = cli("fit", "stereotyping", "--model", "MODEL", "--limit", "80", "--out", "FILE")
     assert code == 0 and "auroc" in out and "bag_of_words" in out and "d_layer_sweep.png" in out
     code, out, _ = cli("measure", "RUN", "--direction", "FILE", "--clusterer", "exact")
@@ -77,6 +92,8 @@ def test_causes_are_asked_for_stored_and_drawn(analysed):
     few = ("--placebos", "2", "--strengths", "-1,0,1", "--rounds", "1", "--task", "social_bias", "--permutations", "1")
     code, out, _ = analysed("dose", "RUN", *options, *few)
     assert code == 0 and "slope" in out and "dose.nc" in out
+    code, _, err = analysed("dose", "RUN", "--direction", "FILE", "--task", "detoxification", "--model", "NO/MODEL")
+    assert code == 2 and "'choice_entropy' needs items with options" in err, "before the model is looked for"
     code, out, _ = analysed("simulate", "RUN")
     assert code == 0 and "majority" in out and "predictive.parquet" in out
     code, out, _ = analysed("figures", "RUN")

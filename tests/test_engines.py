@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 from edits import conversations, direction_for, hook_counts
-from engines import ENGINES, HAS_HOOKED, hooked_only
+from engines import ENGINES, HAS_HOOKED, both_engines, hooked_only
 from tiny_models import BRIDGED, VOCABULARY
 
 from mechmsc.errors import InputError, MechmscError
@@ -232,3 +232,14 @@ def test_a_filter_of_names_hooks_every_point_once_under_its_canonical_name(bridg
     )
     assert len(seen) == len(set(seen)) and {"blocks.1.hook_resid_pre", "blocks.1.attn.hook_z"} <= set(seen)
     assert "blocks.1.hook_in" not in seen
+
+
+@both_engines
+def test_a_run_is_not_resumed_on_the_other_engine(load_tiny, tmp_path):
+    from tiny_runs import CONTINUE, correct
+
+    how = {"arms": ["none"], "rounds": 1, "samples": 0}
+    run = correct(load_tiny("llama", engine="bridge"), CONTINUE[:1], tmp_path / "run", **how)
+    assert run.manifest["config"]["engine"] == "bridge"
+    with pytest.raises(InputError, match='engine: "bridge" there, "hooked" asked'):
+        correct(load_tiny("llama"), CONTINUE[:1], tmp_path / "run", **how)

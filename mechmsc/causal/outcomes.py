@@ -18,7 +18,7 @@ from mechmsc.noise import noise_key
 from mechmsc.outcomes import CHOICES, first_token_entropy, one_number_an_item, option_probabilities
 from mechmsc.positions import end_ids
 from mechmsc.scorers import get_scorer
-from mechmsc.tasks import TASKS
+from mechmsc.tasks import TASKS, Item
 from mechmsc.transcripts import Transcript
 
 if TYPE_CHECKING:
@@ -191,13 +191,24 @@ def check_outcomes(wanted: Mapping[str, Any], pairs: "Sequence[Pair]") -> "list[
     Raises:
         InputError: none is left.
     """
-    choices = [name for name, one in wanted.items() if isinstance(one, str) and one in OF_CHOICES]
-    kept = [pair for pair in pairs if pair.item.options or not choices]
-    if {"log_odds", "accuracy"} & {one for one in wanted.values() if isinstance(one, str)}:
-        kept = [pair for pair in kept if pair.item.gold is not None]
-    if not kept:
+    able = {item.item_id for item in check_items(wanted, [pair.item for pair in pairs])}
+    return [pair for pair in pairs if pair.item.item_id in able]
+
+
+def check_items(wanted: Mapping[str, Any], items: Sequence[Item]) -> list[Item]:
+    """The items that have all outcomes; needs no model.
+
+    Raises:
+        InputError: none is left.
+    """
+    named = [one for one in wanted.values() if isinstance(one, str)]
+    choices = [one for one in named if one in OF_CHOICES]
+    kept = [item for item in items if item.options or not choices]
+    if {"log_odds", "accuracy"} & set(named):
+        kept = [item for item in kept if item.gold is not None]
+    if not kept and choices:
         raise InputError(
-            f"outcome {choices[0]!r} needs items with options (for log_odds and accuracy with a right one), and the "
-            "run has none; use first_token_entropy or semantic_entropy"
+            f"outcome {choices[0]!r} needs items with options (for log_odds and accuracy with a right one), and there "
+            "are none; use first_token_entropy or semantic_entropy"
         )
     return kept

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def load_model_of(run: Run, *, model: str | None = None, device: str | None = None) -> "Model":
-    """The model of a run as it was loaded then: the same name and dtype, of a hub model the same revision.
+    """The model of a run as it was loaded then: the same name, dtype and, where it can be, engine; the same revision.
 
     Args:
         run: from `open_run`.
@@ -35,6 +35,10 @@ def load_model_of(run: Run, *, model: str | None = None, device: str | None = No
                 f"{run.path} was made with a model from a folder or file, {made_by['name']!r}; "
                 "say where it is: --model PATH"
             ) from error
+    if (
+        run.manifest["config"].get("engine") == "bridge"
+    ):  # "hooked" is the default, and there with TransformerLens 3 alone
+        loading["engine"] = "bridge"
     if device is not None:
         loading["device"] = device
     return models.load_model(**loading)
