@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from mechmsc.calibration import reliability_diagram
 from mechmsc.errors import InputError
-from mechmsc.figures.panels import BASELINE, Panel, draw_panels, n_range, statement_of
+from mechmsc.figures.panels import BASELINE, Panel, draw_panels, n_range, statement_of, task_title
 from mechmsc.figures.style import INK, MUTED
 from mechmsc.figures.uncertainty import FREE, NAMES, TOTAL
-from mechmsc.tasks import TASKS
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -104,8 +103,7 @@ def draw_calibration(table: "pandas.DataFrame", *, caption: str | None = None) -
         raise InputError("no calibration to draw: the table has no rows")
     panels = []
     for task, rows in table.groupby("task", sort=False):
-        title = TASKS[task].title if task in TASKS else task
-        panels += _panels(rows, title if len(title) < 19 else " ".join(title.split()[:2]))
+        panels += _panels(rows, task_title(task, short=True))
     first = (
         "ECE: expected calibration error with {level} interval (bars). RCE: rank calibration error, which has no "
         "interval. n = {n} items."

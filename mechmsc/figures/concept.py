@@ -11,7 +11,7 @@ import numpy as np
 
 from mechmsc.errors import InputError, nearest
 from mechmsc.estimate import cluster_bootstrap_columns
-from mechmsc.figures.panels import Panel, draw_panels, statement_of
+from mechmsc.figures.panels import Panel, draw_panels, statement_of, task_title
 from mechmsc.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def draw_concept(table: "pandas.DataFrame", *, caption: str | None = None) -> "m
     for letter, (task, rows) in zip("abcdefgh", table.groupby("task", sort=False), strict=False):
         for label in _shown(list(rows["layers"].unique())):
             mine = rows[rows["layers"] == label]
-            title = f"({letter}) {short_title(task)}" if "-" in label else f"({letter}) layer {label}"
+            title = f"({letter}) {task_title(task, short=True)}" if "-" in label else f"({letter}) layer {label}"
             panels.append(Panel(mine, title, concept_label(mine)))
     drawn = table[table["layers"].isin(_shown(list(table["layers"].unique())))]
     unit = "One class gap: the distance between the two classes of the direction's statements."
@@ -104,12 +104,6 @@ def _shown(labels: list[str]) -> list[str]:
     n = SHOWN_LAYERS if len(single) >= SHOWN_LAYERS else min(2, len(single))  # with the band, whole rows of three
     places = np.linspace(0, len(single) - 1, n).round().astype(int)
     return [label for label in labels if "-" in label] + [single[place] for place in dict.fromkeys(places)]
-
-
-def short_title(task: str) -> str:
-    """The task's title, cut to fit over a panel."""
-    title = TASKS[task].title if task in TASKS else task
-    return title if len(title) < 19 else " ".join(title.split()[:2])
 
 
 def concept_label(rows: "pandas.DataFrame") -> str:

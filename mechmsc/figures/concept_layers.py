@@ -6,8 +6,8 @@ import numpy as np
 
 from mechmsc.errors import InputError, nearest
 from mechmsc.estimate import cluster_bootstrap_columns, max_statistic_test
-from mechmsc.figures.concept import NUMBERS, concept_label, grids, short_title
-from mechmsc.figures.panels import BASELINE, frame, n_range
+from mechmsc.figures.concept import NUMBERS, concept_label, grids
+from mechmsc.figures.panels import BASELINE, frame, n_range, task_title
 from mechmsc.figures.style import INK, style
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _draw_map(
     axis.plot(sure["round"], sure["layer"], "o", color=INK, markeredgecolor="white", markersize=3, markeredgewidth=0.6)
     axis.grid(False)
     name = rows["arm"].iloc[0] if len(rows) else ""
-    axis.set_title(f"{short_title(task)}: {name}", loc="left", color=INK, fontsize=9)
+    axis.set_title(f"{task_title(task, short=True)}: {name}", loc="left", color=INK, fontsize=9)
     axis.set_xlabel(f"round (n = {n_range(rows['n'])} items)")
     axis.set_ylabel("layer")
     axis.xaxis.get_major_locator().set_params(integer=True)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from mechmsc.errors import InputError
-from mechmsc.figures.panels import BASELINE, Panel, arm_shifts, curve_name, draw_panels, statement_of
+from mechmsc.figures.panels import BASELINE, Panel, arm_shifts, curve_name, draw_panels, statement_of, task_title
 from mechmsc.figures.performance import UNITS
 from mechmsc.figures.style import MUTED
 from mechmsc.figures.uncertainty import FREE, NAMES, TOTAL
@@ -94,7 +94,6 @@ def draw_convergence(table: "pandas.DataFrame", *, caption: str | None = None) -
 
 
 def _panel(task: str, curve: str, rows: "pandas.DataFrame", ends: "pandas.DataFrame") -> Panel:
-    title = TASKS[task].title if task in TASKS else task
     name, *source = curve.split("/", 1)
     margin = ends.loc[ends["measure"] == "convergence_margin", "value"]
     said = f"\nmargin {margin.iloc[0]:g}" if len(margin) else ""
@@ -104,7 +103,7 @@ def _panel(task: str, curve: str, rows: "pandas.DataFrame", ends: "pandas.DataFr
         unit, label = "cosine" if "cosine" in name else "class gaps", f"{source[0] if source else 'concept'}, {layers}"
     return Panel(
         rows,
-        title=title if len(title) < 19 else " ".join(title.split()[:2]),
+        title=task_title(task, short=True),
         ylabel=f"{label}\n({unit}{',' if said else ''}{said.replace(chr(10), ' ')})",
         within_one=False,
         more=_strips(ends),

@@ -3,8 +3,7 @@
 from typing import TYPE_CHECKING
 
 from mechmsc.errors import InputError
-from mechmsc.figures.concept import short_title
-from mechmsc.figures.panels import frame, n_range, round_axis
+from mechmsc.figures.panels import frame, n_range, round_axis, task_title
 from mechmsc.figures.performance import UNITS as SCORES
 from mechmsc.figures.style import INK, MUTED, RULE, style
 from mechmsc.figures.uncertainty import NAMES
@@ -46,7 +45,7 @@ def draw_injection(
         axes = figure.subplots(len(tasks), columns, squeeze=False)
         for row, (task, panels) in zip(axes, tasks, strict=True):
             for axis, ((measure, _), rows) in zip(row, panels, strict=False):
-                _draw(axis, rows, f"{short_title(task)}", label(measure))
+                _draw(axis, rows, task_title(task, short=True), label(measure))
             for axis in row[len(panels) :]:
                 axis.set_visible(False)
         drawn = [axis for axis in axes.ravel() if axis.get_visible()]

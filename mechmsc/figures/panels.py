@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mechmsc.errors import InputError
 from mechmsc.figures.style import INK, MUTED, STANCES, Look, looks, style
 from mechmsc.instructions import parse_arms
+from mechmsc.tasks import TASKS
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -32,6 +33,12 @@ class Panel:
     """Draws what is beyond the lines: (axes, rows, look of each arm)."""
     draw: "Callable[[matplotlib.axes.Axes, Panel, dict[str, Look]], None] | None" = None
     """Draws the panel instead of `draw_panel`, where the x-axis is not the round."""
+
+
+def task_title(task: str, *, short: bool = False) -> str:
+    """The task's title; short: cut to fit over a panel beside a count."""
+    title = TASKS[task].title if task in TASKS else str(task)
+    return " ".join(title.split()[:2]) if short and len(title) > 18 else title
 
 
 def draw_panels(panels: Sequence[Panel], *, statement: str, columns: int | None = None) -> "matplotlib.figure.Figure":

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from mechmsc.errors import InputError
 from mechmsc.estimate import cluster_bootstrap_columns
-from mechmsc.figures.panels import Panel, draw_panels, statement_of
+from mechmsc.figures.panels import Panel, draw_panels, statement_of, task_title
 from mechmsc.scorers import SCORERS
-from mechmsc.tasks import TASKS
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -24,9 +23,10 @@ DERIVED = {name: scorer.derived for name, scorer in SCORERS.items() if scorer.de
 UNITS = {"accuracy": "fraction correct", PAIRED: "fraction of pairs"}
 UNITS |= {name: scorer.unit for name, scorer in SCORERS.items()}
 UNITS |= {one.name: one.unit for derived in DERIVED.values() for one in derived}
+NAMES = {"iou": "IoU", "no_box": "answers without a box"}
 NOTES = {
-    PAIRED: "pair_accuracy: over pairs of items; a pair counts only if both answers are right.",
-    "no_box": "iou: over the answers with a box; in box_accuracy an answer without one is wrong.",
+    PAIRED: "Pair accuracy: over pairs of items; a pair counts only if both answers are right.",
+    "no_box": "IoU: over the answers with a box; in box accuracy an answer without one is wrong.",
 }
 """Measure -> what the caption says where it is drawn."""
 
@@ -139,7 +139,7 @@ def _panel(rows: "pandas.DataFrame") -> Panel:
     unit = UNITS.get(measure, "score")
     return Panel(
         rows,
-        title=TASKS[task].title if task in TASKS else task,
-        ylabel=f"{measure}\n({unit}, {direction} is better)",
+        title=task_title(task),
+        ylabel=f"{NAMES.get(measure, measure.replace('_', ' '))}\n({unit}, {direction} is better)",
         within_one=unit.startswith(("fraction", "probability")),
     )

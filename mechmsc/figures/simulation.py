@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mechmsc.errors import InputError
-from mechmsc.figures.panels import Panel, arm_shifts, draw_panels, frame, n_range, round_axis
+from mechmsc.figures.panels import Panel, arm_shifts, draw_panels, frame, n_range, round_axis, task_title
 from mechmsc.figures.style import INK, MUTED, RULE, Look, style
-from mechmsc.tasks import TASKS
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -162,8 +161,7 @@ def draw_predictive(table: "pandas.DataFrame", *, caption: str | None = None) ->
         raise InputError("no accuracy to draw: the table has no rows")
     rows = rows.assign(arm="", round=1)
     panels = [
-        Panel(mine, TASKS[task].title if task in TASKS else str(task), "", draw=_predictive_panel)
-        for task, mine in rows.groupby("task", sort=False)
+        Panel(mine, task_title(task), "", draw=_predictive_panel) for task, mine in rows.groupby("task", sort=False)
     ]
     level = f"{rows['level'].iloc[0] * 100:g} %"
     said = (
@@ -229,8 +227,7 @@ def draw_posterior(
         raise InputError("no curve to draw: the table has no rows")
     panels = []
     for task, rows in curves.groupby("task", sort=False):
-        title = TASKS[task].title if task in TASKS else str(task)
-        panels.append(Panel(rows, title, f"activated concept\n({unit}, + is more)", draw=_posterior_panel))
+        panels.append(Panel(rows, task_title(task), f"activated concept\n({unit}, + is more)", draw=_posterior_panel))
     level = f"{curves['level'].iloc[0] * 100:g} %"
     said = [
         f"Points: mean over items, levels of items removed, with {level} cluster-bootstrap interval over items, n = "
@@ -239,7 +236,7 @@ def draw_posterior(
         "slope over rounds in all arms."
     ]
     for task, rows in fit.groupby("task", sort=False):
-        name = f"{TASKS[task].title if task in TASKS else task}: " if fit["task"].nunique() > 1 else ""
+        name = f"{task_title(task)}: " if fit["task"].nunique() > 1 else ""
         parts = [_told(rows, "leaky", "leak", "leak")]
         parts += [
             _told(rows, model, "r2", f"variance explained on items left out, {model}")

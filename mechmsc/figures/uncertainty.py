@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mechmsc.errors import InputError
-from mechmsc.figures.panels import BASELINE, Panel, arm_shifts, draw_panels, statement_of
-from mechmsc.tasks import TASKS
+from mechmsc.figures.panels import BASELINE, Panel, arm_shifts, draw_panels, statement_of, task_title
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -107,11 +106,7 @@ def draw_uncertainty(table: "pandas.DataFrame", *, caption: str | None = None) -
 def _panel(
     task: str, group: str, measure: str, source: str, rows: "pandas.DataFrame", inner: "pandas.DataFrame"
 ) -> Panel:
-    title = TASKS[task].title if task in TASKS else task
-    if group:
-        title = group.replace("_", " ")
-    elif measure == TOTAL:
-        title = title if len(title) <= 18 else title.split()[0] + " " + title.split()[1]
+    title = group.replace("_", " ") if group else task_title(task, short=measure == TOTAL)
     name = NAMES.get(measure, measure.replace("_", " "))
     detail = f"\n({source} clusters)" if "semantic" in measure else ""
     return Panel(rows, title=title, ylabel=f"{name} (nats){detail}", more=_within(inner))

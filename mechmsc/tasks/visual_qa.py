@@ -110,7 +110,7 @@ def _vsr(row: Row) -> Item:
 
 TASK = Task(
     name="visual_qa",
-    title="Visual question answering",
+    title="Visual QA",
     concept=None,
     formats=FORMATS,
     read=read,

@@ -76,7 +76,7 @@ def test_every_measure_has_a_panel_of_its_own(performance):
     table = performance.performance_table(pd.concat([answers(), boxes()]))
     figure = performance.draw_performance(table)
     labels = [axis.get_ylabel().split("\n")[0] for axis in figure.axes]
-    assert labels == ["accuracy", "pair_accuracy", "iou", "box_accuracy", "no_box"]
+    assert labels == ["accuracy", "pair accuracy", "IoU", "box accuracy", "answers without a box"]
     said = [performance.NOTES[measure] for measure in ("pair_accuracy", "no_box")]
     assert all(note in caption_of(figure) for note in said)
     plain = performance.performance_table(answers().drop(columns="pair"))
