@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mechmsc.causal.asked import bands_of, batches_of, check_mediator, rows_of, site_of, warn_of_few
+from mechmsc.causal.filling import Kept, Part, fill
 from mechmsc.causal.histories import Pair, check_run, conversations_of
 from mechmsc.causal.outcomes import GUARDS, OF_CHOICES, SAMPLED, Sampling, check_outcomes, evaluate, outcomes_named
 from mechmsc.causal.placebos import random_directions
@@ -15,7 +17,6 @@ from mechmsc.causal.worlds import Band, Ready, Trunk, ready, steered_worlds
 from mechmsc.directions import Direction
 from mechmsc.errors import InputError
 from mechmsc.permutations import labels_of
-from mechmsc.progress import bar
 from mechmsc.runs import Run
 from mechmsc.sites import Site
 
@@ -49,6 +50,7 @@ def dose_response(
     batch_size: int = BATCH_SIZE,
     seed: int = 0,
     progress: bool = True,
+    kept: Kept | None = None,
 ) -> "xarray.Dataset":
     """The outcome at every strength: h + a gap u at the site, a on a symmetric grid, for the concept and for placebos.
 
@@ -75,6 +77,7 @@ def dose_response(
         batch_size: conversations at once, orders and strengths counted one by one.
         seed: of the placebos.
         progress: show a bar on stderr.
+        kept: where it is kept on its way, to go on after an interruption; `causal.store_*` give it.
 
     Returns:
         A Dataset: response (item, round, strength, outcome) along the concept and placebo_response (item, round,
@@ -103,10 +106,11 @@ def dose_response(
     others = random_directions(direction, placebos, seed=seed) if isinstance(placebos, int) else list(placebos)
     steered = _Steered(model, bands[0], [direction, *others], strengths, wanted, sampling, permutations)
     found = _empty(pairs, wanted, strengths, len(others))
-    with bar("conversations steered", len(pairs), show=progress) as advance:
-        for batch in batches_of(model, pairs, wanted, max(1, batch_size // len(strengths)), permutations):
-            steered.of(batch, replace(site, round=batch[0].round), found)
-            advance(len(batch))
+    parts = (
+        Part(rows_of(found, batch), partial(steered.of, batch, replace(site, round=batch[0].round), found))
+        for batch in batches_of(model, pairs, wanted, max(1, batch_size // len(strengths)), permutations)
+    )
+    fill(found, parts, ("item", "round"), text="conversations steered", show=progress, total=len(pairs), kept=kept)
     return found.assign_attrs(
         {
             "concept_name": direction.concept,

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mechmsc.causal.asked import band_name, bands_of, batches_of, check_mediator, rows_of, site_of, warn_of_few
+from mechmsc.causal.filling import Kept, Part, fill
 from mechmsc.causal.histories import Pair, pairs_of
 from mechmsc.causal.outcomes import OF_CHOICES, Sampling, check_outcomes, evaluate, outcomes_named
 from mechmsc.causal.placebos import random_directions
 from mechmsc.causal.worlds import Band, Mediator, Ready, Trunk, Values, clean_worlds, crossed_worlds, ready
 from mechmsc.directions import Direction
 from mechmsc.permutations import labels_of
-from mechmsc.progress import bar
 from mechmsc.runs import Run
 from mechmsc.sites import Site
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
 BATCH_SIZE = 16
+COUNTS = ("row_passes", "row_passes_needed", "tokens_encoded", "tokens_without_sharing")
+"""Attributes of the result: what it cost. Conversations encoded (a world of one is a row), and tokens of them."""
 
 
 def mediate(
@@ -44,6 +47,7 @@ def mediate(
     batch_size: int = BATCH_SIZE,
     seed: int = 0,
     progress: bool = True,
+    kept: Kept | None = None,
 ) -> "xarray.Dataset":
     """Natural effects of the treatment arm's instruction, through the mediator and past it, for every item and round.
 
@@ -78,6 +82,7 @@ def mediate(
         batch_size: conversations at once, orders counted one by one.
         seed: of the placebos.
         progress: show a bar on stderr.
+        kept: where it is kept on its way, to go on after an interruption; `causal.store_*` give it.
 
     Returns:
         A Dataset with dims (item, round, outcome, layer; placebo): control U(x), treatment U(x'), indirect_world
@@ -97,10 +102,19 @@ def mediate(
     randoms = random_directions(direction, placebos, seed=seed) if placebos and along is not None else []
     worlds = _Worlds(model, bands, [along, *randoms], wanted, sampling, permutations)
     found = _empty(pairs, wanted, bands, len(randoms))
-    with bar("pairs of conversations", len(pairs), show=progress) as advance:
-        for batch in batches_of(model, pairs, wanted, batch_size, permutations):
-            worlds.of(batch, replace(site, round=batch[0].round), found)
-            advance(len(batch))
+    parts = (
+        Part(rows_of(found, batch), partial(worlds.of, batch, replace(site, round=batch[0].round), found))
+        for batch in batches_of(model, pairs, wanted, batch_size, permutations)
+    )
+    fill(
+        found,
+        parts,
+        ("item", "round"),
+        text="pairs of conversations",
+        show=progress,
+        total=len(pairs),
+        kept=kept,
+    )
     settings = {
         "treatment": treatment,
         "control": control,
@@ -110,10 +124,6 @@ def mediate(
         "history": history,
         "placebos": len(randoms),
         "seed": seed,
-        "row_passes": worlds.row_passes,
-        "row_passes_needed": worlds.row_passes_needed,
-        "tokens_encoded": worlds.tokens_encoded,
-        "tokens_without_sharing": worlds.tokens_without_sharing,
     }
     return found.assign_attrs(settings)
 
@@ -133,7 +143,6 @@ class _Worlds:
         self.model, self.bands, self.mediators = model, bands, mediators
         self.wanted, self.sampling, self.permutations = wanted, sampling, permutations
         self.choices = any(isinstance(one, str) and one in OF_CHOICES for one in wanted.values())
-        self.row_passes = self.row_passes_needed = self.tokens_encoded = self.tokens_without_sharing = 0
         self.trunk: Trunk | None = None
 
     def of(self, pairs: Sequence[Pair], site: Site, found: "xarray.Dataset") -> None:
@@ -142,24 +151,24 @@ class _Worlds:
         how = {"permutations": self.permutations, "choices": self.choices, "trunk": self.trunk}
         batch = ready(self.model, pairs, site, **how)
         self.trunk = batch.trunk  # not the batch: its other halves of keys and values are done with
-        self.row_passes += len(batch.decoder.lengths)  # their beginnings, encoded once
-        self.tokens_encoded += batch.tokens
+        found.attrs["row_passes"] += len(batch.decoder.lengths)  # their beginnings, encoded once
+        found.attrs["tokens_encoded"] += batch.tokens
         decoder, logits, z = clean_worlds(
             batch, sorted({layer for band in self.bands for layer in band}), self.mediators
         )
-        self._count(batch, both=True)
+        self._count(found, batch, both=True)
         control, treatment = self._outcomes(decoder, logits, pairs, labels, batch, sides=2)
         self._put(found, pairs, {"control": control, "treatment": treatment})
         for place, band in enumerate(self.bands):
             decoder, logits = crossed_worlds(batch, band, self.mediators[0], *z[0])
-            self._count(batch, both=True)
+            self._count(found, batch, both=True)
             indirect, direct = self._outcomes(decoder, logits, pairs, labels, batch, sides=2)
             self._put(found, pairs, {"indirect_world": indirect, "direct_world": direct}, layer=(place,))
             if self.mediators[0] is not None:
                 self._put_concept(found, pairs, batch, band, z[0], place)
             for number, (mediator, values) in enumerate(zip(self.mediators[1:], z[1:], strict=True)):
                 decoder, logits = crossed_worlds(batch, band, mediator, *values, both=False)
-                self._count(batch, both=False)
+                self._count(found, batch, both=False)
                 (placebo,) = self._outcomes(decoder, logits, pairs, labels, batch, sides=1)
                 self._put(found, pairs, {"placebo_world": placebo}, layer=(place,), placebo=(number,))
 
@@ -179,12 +188,12 @@ class _Worlds:
         )
         return [{name: half[part] for name, half in values.items()} for part in _parts(len(pairs), sides)]
 
-    def _count(self, batch: Ready, *, both: bool) -> None:
+    def _count(self, found: "xarray.Dataset", batch: Ready, *, both: bool) -> None:
         rows = [*batch.control, *(batch.treatment if both else [])]
-        self.row_passes += len(rows)
-        self.row_passes_needed += len(rows)
-        self.tokens_encoded += sum(map(len, rows)) - sum(batch.decoder.lengths[: len(rows)])
-        self.tokens_without_sharing += sum(map(len, rows))
+        n_tokens = sum(map(len, rows))
+        new = (len(rows), len(rows), n_tokens - sum(batch.decoder.lengths[: len(rows)]), n_tokens)
+        for name, count in zip(COUNTS, new, strict=True):
+            found.attrs[name] += count
 
     def _put(
         self,
@@ -245,4 +254,5 @@ def _empty(pairs: Sequence[Pair], wanted: Mapping[str, Any], bands: Sequence[Ban
     shape = {dim: len(values) for dim, values in coords.items()}
     arrays = {name: (of, np.full([shape[dim] for dim in of], np.nan)) for name, of in dims.items()}
     used = {dim for of in dims.values() for dim in of}
-    return xarray.Dataset(arrays, coords={dim: values for dim, values in coords.items() if dim in used})
+    coords = {dim: values for dim, values in coords.items() if dim in used}
+    return xarray.Dataset(arrays, coords=coords, attrs=dict.fromkeys(COUNTS, 0))

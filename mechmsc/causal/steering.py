@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mechmsc.causal.asked import band_name, bands_of, check_mediator, site_of, warn_of_few
+from mechmsc.causal.filling import Kept, Part, fill
 from mechmsc.causal.histories import Pair, check_run, conversations_of
 from mechmsc.causal.worlds import Band
 from mechmsc.directions import Direction
 from mechmsc.errors import InputError
 from mechmsc.interventions import Intervention, add, applied, generation_guards, measure, respond
-from mechmsc.progress import bar
 from mechmsc.runs import Run
 from mechmsc.sites import Site
 from mechmsc.tasks import Item
@@ -73,6 +74,7 @@ def select_steering(
     batch_size: int = 16,
     seed: int = 0,
     progress: bool = True,
+    kept: Kept | None = None,
 ) -> "xarray.Dataset":
     """What steering at each layer and strength does to the concept further on, what it costs, and the best to use.
 
@@ -102,6 +104,7 @@ def select_steering(
         batch_size: conversations at once, strengths counted one by one.
         seed: of the split and of the samples.
         progress: show a bar on stderr.
+        kept: where it is kept on its way, to go on after an interruption; `causal.store_*` give it.
 
     Returns:
         A Dataset: effect and kl (item, round, strength, layer), perplexity_ratio (strength, layer; nan where not
@@ -121,11 +124,14 @@ def select_steering(
     warn_of_few(pairs)
     found = _empty(pairs, strengths, bands)
     steer = _Steer(model, direction, site, read_layer, batch_size)
-    with bar("layers steered", len(bands), show=progress) as advance:
-        for place, band in enumerate(bands):
-            for at in found["round"].values:
-                steer.fill(found, [pair for pair in pairs if pair.round == at], band, place)
-            advance(1)
+    numbers = [int(at) for at in found["round"].values]
+    parts = (
+        Part((place, i), partial(steer.fill, found, [pair for pair in pairs if pair.round == at], band, place))
+        for place, band in enumerate(bands)
+        for i, at in enumerate(numbers)
+    )
+    total = len(bands) * len(numbers)
+    fill(found, parts, ("layer", "round"), text="layers and rounds steered", show=progress, total=total, kept=kept)
     drawing = {"samples": samples, "max_new_tokens": max_new_tokens, "seed": seed, "batch_size": batch_size}
     chosen = _choose(steer, found, pairs, bands, max_kl, max_perplexity_ratio, drawing)
     return found.assign_attrs(

@@ -1,4 +1,7 @@
-"""Analyses of a run, stored in it: compute, write RUN/effects/NAME, say what was found. Done before means not again."""
+"""Analyses of a run, stored in it: compute, write RUN/effects/NAME, say what was found.
+
+Done before means not again; interrupted before means going on.
+"""
 
 import importlib.metadata
 import json
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mechmsc.causal.dose import dose_response
 from mechmsc.causal.dose_effects import dose_table
+from mechmsc.causal.filling import Kept
 from mechmsc.causal.mediation import mediate
 from mechmsc.causal.mediation_effects import mediation_table
 from mechmsc.causal.outcomes import Sampling
@@ -84,7 +88,7 @@ def _stored(
         effect, before = read_effect(run.folder, name)
         if before == settings:
             return table(effect), [run.folder.at(f"effects/{name}.{kind}") for kind in ("nc", "json")]
-    effect = analysis(model, run, direction, **options)
+    effect = analysis(model, run, direction, **options, kept=Kept(run.folder, name, settings))
     return table(effect), write_effect(run.folder, name, effect, settings)
 
 

@@ -1,4 +1,7 @@
-"""RUN/effects (contract 4.1): what each analysis found, NAME.parquet or NAME.nc, and its settings, NAME.json."""
+"""RUN/effects (contract 4.1): what each analysis found, NAME.parquet or NAME.nc, and its settings, NAME.json.
+
+What an interrupted analysis has computed stands in NAME.begun.nc until the same call finishes it.
+"""
 
 import io
 import json
@@ -40,7 +43,32 @@ def write_effect(
     files = {f"effects/{name}.{kind}": data, f"effects/{name}.json": (text + "\n").encode()}
     for file, content in files.items():
         folder.write(file, content)
+    folder.remove(f"effects/{name}.begun.nc")
     return [folder.at(file) for file in files]
+
+
+def write_begun(folder: Folder, name: str, grid: "xarray.Dataset", settings: Mapping[str, Any]) -> None:
+    """Store a grid that is not whole yet, with the settings that make it.
+
+    Raises:
+        RunError: the disk is full or refuses.
+    """
+    told = json.dumps(dict(settings), sort_keys=True)
+    folder.write(f"effects/{name}.begun.nc", _netcdf(grid.assign_attrs(settings=told)))
+
+
+def read_begun(folder: Folder, name: str, settings: Mapping[str, Any]) -> "xarray.Dataset | None":
+    """What `write_begun` stored under the same settings; None if there is none, or none that can be read."""
+    data = folder.read(f"effects/{name}.begun.nc")
+    if data is None:
+        return None
+    import xarray
+
+    try:
+        grid = xarray.load_dataset(io.BytesIO(data), engine="scipy")
+    except (ValueError, TypeError, OSError):
+        return None
+    return grid if grid.attrs.pop("settings", None) == json.dumps(dict(settings), sort_keys=True) else None
 
 
 def read_effect(folder: Folder, name: str) -> "tuple[pandas.DataFrame | xarray.Dataset, dict[str, Any]]":
@@ -79,8 +107,13 @@ def _parquet(table: "pandas.DataFrame") -> bytes:
 
 
 def _netcdf(grid: "xarray.Dataset") -> bytes:
-    plain = {
-        key: value if isinstance(value, str | int | float) else json.dumps(value) for key, value in grid.attrs.items()
-    }
+    plain = {key: _attribute(value) for key, value in grid.attrs.items()}
     texts = {name: (c.dims, c.values.astype(str)) for name, c in grid.coords.items() if c.dtype.kind == "O"}
     return bytes(grid.assign_coords(texts).assign_attrs(plain).to_netcdf(engine="scipy"))
+
+
+def _attribute(value: Any) -> str | int | float:
+    """As netCDF 3 can hold it: whole numbers have 32 bits there."""
+    if isinstance(value, int) and abs(value) >= 2**31:
+        return float(value)
+    return value if isinstance(value, str | int | float) else json.dumps(value)
