@@ -295,6 +295,15 @@ def test_the_forward_pass_of_a_sweep_runs_on_meta_without_mixing_devices(load_ti
         assert logits.shape == (len(places), 2, 1, VOCABULARY) and logits.device.type == "meta"
 
 
+def test_progress_counts_every_cell_once(tiny_llama, capsys):
+    source, destination = pairs(2)
+    grid = patch_grid(
+        tiny_llama, source, destination, sites=["resid_pre", "attn_out"], outcome=two_logits, progress=True
+    )
+    said, n = capsys.readouterr().err.splitlines()[-1], grid.size
+    assert said.startswith(f"patches {n}/{n},")
+
+
 def refused(match: str, model, *arguments, **options):
     with pytest.raises(InputError, match=match) as caught:
         patch_grid(model, *arguments, **({"outcome": two_logits} | options))

@@ -1,6 +1,6 @@
 """The grid of exact patches: what is swept, within which memory, and what comes out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -37,6 +37,8 @@ class Job:
     outcomes: dict[str, Outcome]
     budget: int
     """Bytes."""
+    advance: Callable[[int], object] = int
+    """Told how many cells (a place in an item) are done."""
 
     @property
     def whole(self) -> bool:
@@ -137,7 +139,9 @@ def _sweep(job: Job, block: range, chunk: list[int], runs: tuple[Memory, Memory]
             cell = rows.cell if job.whole else torch.arange(len(rows.item), device=final.device)
             at = rows.position if job.whole else torch.zeros_like(cell)
             stored.of(layer)[slot[cell], item_of[rows.item[cell]], at] = streams
+        job.advance(len(cells))
 
+    job.advance(len(block) * len(chunk) - len(cells))  # what cannot differ
     sweep.run(cells, done)
     return moved
 

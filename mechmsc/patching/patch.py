@@ -13,6 +13,7 @@ from mechmsc.patching.places import BY_HEAD
 from mechmsc.patching.request import Request, read_request
 from mechmsc.patching.tokens import position_coords
 from mechmsc.patching.wanted import Outcome, outcomes_of
+from mechmsc.progress import bar
 from mechmsc.sites import Site
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def patch_grid(
     together: bool = False,
     direction: str = "denoise",
     max_memory_gib: float | int = 4.0,
+    progress: bool = False,
 ) -> "xarray.DataArray":
     """Patch every layer x (head) x token of the source run into the destination run, and read the outcome each time.
 
@@ -65,6 +67,7 @@ def patch_grid(
         together: patch all chosen tokens at once: no `position` axis.
         direction: "denoise" or "noise": what source and destination are; recorded, changes no number.
         max_memory_gib: memory of the sweep beside the model, estimated; results do not depend on it.
+        progress: show a bar on stderr.
 
     Returns:
         The raw patched outcome, dims item, (outcome,) component, layer, (head,) (position). Coordinates `source` and
@@ -95,7 +98,9 @@ def patch_grid(
     )
     places = [asked.places(component) for component in asked.components]
     unique = list(dict.fromkeys(place for part in places for place in part.values()))
-    values = compute(Job(model, asked.pairing, unique, outcomes, int(max_memory_gib * 2**30)))
+    n_cells = len(unique) * asked.pairing.n_items
+    with bar("patches", n_cells, show=progress) as advance:
+        values = compute(Job(model, asked.pairing, unique, outcomes, int(max_memory_gib * 2**30), advance))
     number = {place: i for i, place in enumerate(unique)}
     patched = np.stack([values[0][[number[place] for place in part.values()]] for part in places])
     grid = named_array(asked, patched, values[1:], list(outcomes), single=not isinstance(outcome, Mapping))

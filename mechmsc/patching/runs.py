@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     import xarray
     from transformer_lens import HookedTransformer
 
+NOT_ASKED = ("model", "run", "name", "max_memory_gib", "progress")
+"""Arguments that change nothing in what is found."""
+
 
 def patch_run(
     model: "HookedTransformer",
@@ -47,6 +50,7 @@ def patch_run(
     direction: str = "denoise",
     correction: str = "max_statistic",
     max_memory_gib: float | int = 4.0,
+    progress: bool = True,
     seed: int = 0,
     name: str = "patch",
 ) -> "xarray.Dataset":
@@ -78,6 +82,7 @@ def patch_run(
         direction: as in `patch_grid`.
         correction: as in `patching_effect`.
         max_memory_gib: as in `patch_grid`.
+        progress: show a bar on stderr.
         seed: of bootstrap and permutations.
         name: in RUN/effects and RUN/figures.
 
@@ -87,7 +92,7 @@ def patch_run(
     Raises:
         InputError: no such arm, round, item, span or outcome; another model; items without what the outcome needs.
     """
-    asked = {key: value for key, value in locals().items() if key not in ("model", "run", "name", "max_memory_gib")}
+    asked = {key: value for key, value in locals().items() if key not in NOT_ASKED}
     names = [outcome] if isinstance(outcome, str) else list(outcome)
     for one in names:
         if one not in OUTCOMES:
@@ -115,6 +120,7 @@ def patch_run(
         together=together,
         direction=direction,
         max_memory_gib=max_memory_gib,
+        progress=progress,
     )
     arms = {"source_arm": source_arm, "destination_arm": destination_arm, "round_patched": round, "history": history}
     grid = grid.assign_attrs(arms | ({"outcome": names[0]} if len(names) == 1 else {}))
