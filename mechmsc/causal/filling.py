@@ -37,8 +37,8 @@ class Kept:
     def restore(self, found: "xarray.Dataset", done: NDArray[np.bool_]) -> None:
         """Take over what an interrupted call with the same settings had; else leave both as they are."""
         before = read_begun(self.folder, self.name, self.settings)
-        if before is None or any(before[name].shape != found[name].shape for name in found.data_vars):
-            return
+        if before is None or any(before[dim].values.tolist() != found[dim].values.tolist() for dim in found.dims):
+            return  # or the run has grown since
         done[:] = before["done"].values.astype(bool)
         for name in found.data_vars:
             found[name].values[:] = before[name].values
