@@ -105,7 +105,7 @@ def few_words(row: Mapping[str, Any]) -> str:
     )
 
 
-def unsettled(row: Mapping[str, Any], unit: str) -> str:
+def unsettled(row: Mapping[str, Any], unit: str = "") -> str:
     """What an interval that decides nothing leaves open, against the margin."""
     if hidden := hidden_share(row):
         return (
@@ -114,7 +114,8 @@ def unsettled(row: Mapping[str, Any], unit: str) -> str:
         )
     reach = max(abs(row["low"]), abs(row["high"]))
     width = (row["high"] - row["low"]) / (2 * row["margin"])
+    margin = f"\u00b1{row['margin']:g} {unit}".strip()
     return (
-        f"the interval is {number(width, 1 if width > 1 else None)} times as wide as the margin of \u00b1"
-        f"{row['margin']:g} {unit} and effects up to {number(reach)} are not excluded: absence is not shown either"
+        f"the interval is {number(width, 1 if width > 1 else None)} times as wide as the margin of {margin} and "
+        f"effects up to {number(reach)} are not excluded: absence is not shown either"
     )

@@ -111,7 +111,7 @@ def _judged(mean: Mapping[str, Any], each: Sequence[Mapping[str, Any]], family: 
     every = all(within(row) for row in [mean, *each])
     sign = 1 if mean["value"] > 0 else -1
     if sure(mean, family=family) and not within(mean):
-        return "shown", sign, f"{average}{_way(sign)} by {told} {how}"
+        return "shown", sign, f"{average}{_way(sign)}, {told} {how}"
     if cells:
         signs = {1 if row["value"] > 0 else -1 for row in cells}
         rounds = [
@@ -123,7 +123,7 @@ def _judged(mean: Mapping[str, Any], each: Sequence[Mapping[str, Any]], family: 
         said = f"differs in {listed(rounds)}{mixed}; averaged over rounds {told} {how}, not decided"
         return "shown", signs.pop() if len(signs) == 1 else 0, said
     if sure(mean, family=family):
-        said = f"{average}{_way(sign)} by {told} {how}: surely, but by less than the margin of {mean['margin']:g}"
+        said = f"{average}{_way(sign)}, {told} {how}: surely, but by less than the margin of {mean['margin']:g}"
         return "small", sign, said
     if every:
         where = "on average and in every round" if each else "in the one round"
@@ -132,7 +132,7 @@ def _judged(mean: Mapping[str, Any], each: Sequence[Mapping[str, Any]], family: 
             0,
             f"no difference that matters was found: {told} {how}; {where} inside \u00b1{mean['margin']:g}",
         )
-    return "undecided", 0, f"not decided: {average}{told} {how}; {unsettled(_widest([mean, *each]), '')}"
+    return "undecided", 0, f"not decided: {average}{told} {how}; {unsettled(_widest([mean, *each]))}"
 
 
 def _widest(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -28,11 +28,16 @@ def steered(table):
 
 
 CONTRASTS = {
-    "higher": (contrast("concept", 0.2, 0.1, 0.3), "shown", 1, "higher by 0.20 [0.10, 0.30]"),
-    "lower": (contrast("concept", -0.2, -0.3, -0.1), "shown", -1, "lower by"),
+    "higher": (contrast("concept", 0.2, 0.1, 0.3), "shown", 1, "higher, 0.20 [0.10, 0.30]"),
+    "lower": (contrast("concept", -0.2, -0.3, -0.1), "shown", -1, "lower, \u22120.20 ["),
     "sure and small": (contrast("concept", 0.02, 0.01, 0.03), "small", 1, "less than the margin of 0.05"),
     "null": (contrast("concept", 0.0, -0.02, 0.02, p=0.9), "absent", 0, "no difference that matters was found"),
-    "wide": (contrast("concept", 0.1, -0.1, 0.3, p=0.3), "undecided", 0, "effects up to 0.30 are not excluded"),
+    "wide": (
+        contrast("concept", 0.1, -0.1, 0.3, p=0.3),
+        "undecided",
+        0,
+        "0.05 and effects up to 0.30 are not excluded",
+    ),
     "interval without p": (contrast("concept", 0.2, 0.1, 0.3, p=0.06), "undecided", 0, "not decided"),
     "p without interval": (contrast("concept", 0.2, -0.01, 0.3, p=0.01), "undecided", 0, "not decided"),
     "few": (contrast("concept", 0.2, 0.1, 0.3, n=5), "undecided", 0, "5 items are too few"),
