@@ -36,7 +36,7 @@ CONTRASTS = {
         contrast("concept", 0.1, -0.1, 0.3, p=0.3),
         "undecided",
         0,
-        "0.05 and effects up to 0.30 are not excluded",
+        "effects up to 0.30 are not excluded",
     ),
     "interval without p": (contrast("concept", 0.2, 0.1, 0.3, p=0.06), "undecided", 0, "not decided"),
     "p without interval": (contrast("concept", 0.2, -0.01, 0.3, p=0.01), "undecided", 0, "not decided"),
@@ -77,6 +77,30 @@ def test_answers_that_never_differ_show_no_absence_while_items_are_few():
 
     assert accuracy(8).state == "undecided" and "a share of up to 0.32 that may" in accuracy(8).sentence
     assert accuracy(400).state == "absent"
+
+
+def test_what_an_interval_leaves_open_is_told_by_its_width_against_the_margin():
+    said = of("concept", contrast("concept", 0.1, -0.1, 0.3, p=0.3)).sentence
+    assert "4.0 times as wide as the margin of \u00b10.05 and effects up to 0.30" in said
+    part = contrast("performance", 0.0, -0.1, 0.1, p=0.9, margin=0.02).assign(unit="fraction correct")
+    assert "5.0 times as wide as the margin of \u00b10.02 and effects up to 0.10" in of("performance", part).sentence
+
+
+def test_so_few_items_that_no_test_can_succeed_decide_nothing():
+    few, enough = (of("concept", contrast("concept", 0.2, 0.1, 0.3, n=n)) for n in (5, 6))
+    assert few.state == "undecided" and enough.state == "shown"
+    assert "5 items are too few" in few.sentence and "6 are the fewest with which a test at 5 % can" in few.sentence
+
+
+def test_each_link_says_what_is_compared():
+    subjects = {
+        "concept": "toxicity at prompt end, layers 7-21 (nats), moral minus neutral: ",
+        "fall": "choice entropy (nats) of arm moral, later rounds minus the first: ",
+        "fall_beyond": "choice entropy (nats), change since round 1 under moral minus that under neutral: ",
+        "uncertainty": "choice entropy (nats), moral minus neutral: ",
+    }
+    for link, subject in subjects.items():
+        assert of(link, contrast(link, -0.2, -0.3, -0.1)).sentence.startswith(subject)
 
 
 def test_p_is_corrected_for_the_number_of_tasks():
@@ -193,6 +217,7 @@ def test_the_chain_is_claimed_only_where_every_link_holds():
             assert tables["contrasts"]["measure"].eq("choice_entropy").any()
         found = judged(**tables)["t", "chain"]
         assert found.state == "missing" and "not shown" in found.sentence, link
+        assert "not evidence of absence" in found.sentence, link
         wide = contrast(link, 0.1, -0.2, 0.4, p=0.4, better="higher")
         tables["contrasts"] = pd.concat([tables["contrasts"], wide])
         found = judged(**tables)["t", "chain"]
@@ -200,7 +225,7 @@ def test_the_chain_is_claimed_only_where_every_link_holds():
     for name, table in (("mediated", mediated(NOTHING)), ("dosed", dosed(NOTHING))):
         found = judged(**{**whole(), name: table})["t", "chain"]
         assert found.state == "absent" and "The chain as a whole is not shown" in found.sentence
-        assert "no effect that matters" in found.sentence
+        assert "no effect that matters" in found.sentence and "evidence of absence" not in found.sentence
 
 
 def test_the_part_that_was_intervened_on_is_told_where_it_holds_alone():
@@ -221,15 +246,19 @@ def test_links_that_are_shown_and_do_not_fit_together_make_no_chain():
     assert "different signs" in judged(**tables)["t", "chain"].sentence
 
 
-def test_a_chain_that_runs_the_other_way_is_not_told_as_the_claim():
-    up, tables = effect(0.2, 0.1, 0.3), whole()
+@pytest.mark.parametrize("raised, worse", [(True, True), (True, False), (False, True)])
+def test_a_chain_that_runs_the_other_way_is_not_told_as_the_claim(raised, worse):
+    tables, sign = whole(), 1 if raised else -1
+    moved = effect(sign * 0.2, *sorted((sign * 0.1, sign * 0.3)))
     rows = tables["contrasts"]
-    worse = contrast("performance", -0.1, -0.2, -0.05, margin=0.02, better="higher")
-    raised = contrast("uncertainty", 0.2, 0.1, 0.3)
-    rows = pd.concat([rows[~rows["link"].isin(["performance", "uncertainty"])], worse, raised])
-    found = judged(rows, mediated=mediated(up, up), dosed=dosed(up))["t", "chain"]
+    other = [contrast("uncertainty", moved["value"], moved["low"], moved["high"])]
+    if worse:
+        other.append(contrast("performance", -0.1, -0.2, -0.05, margin=0.02, better="higher"))
+    rows = pd.concat([rows[~rows["link"].isin([one["link"].iloc[0] for one in other])], *other])
+    found = judged(rows, mediated=mediated(moved, moved), dosed=dosed(moved))["t", "chain"]
     assert found.state == "contrary" and "not as the claim has it" in found.sentence
-    assert "raises uncertainty, and performance is worse" in found.sentence
+    ways = "raises" if raised else "lowers", "worse" if worse else "better"
+    assert "{} uncertainty, and performance is {}".format(*ways) in found.sentence
 
 
 def test_every_link_has_a_name_in_the_chain_and_constants_are_those_of_the_analyses():
