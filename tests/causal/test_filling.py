@@ -6,7 +6,7 @@ import xarray as xr
 from planted_runs import planted_direction, planted_run
 
 ASKED = {"outcome": "choice_entropy", "layers": 2, "permutations": 1, "batch_size": 3, "placebos": 2}
-LAYERS = {"layers": [0, 1], "read_layer": 2, "rounds": [1, 2, 3], "max_kl": 100.0, "batch_size": 8}
+LAYERS = {"layers": [0, 1], "read_layer": 2, "rounds": [1, 2], "max_kl": 100.0, "batch_size": 8}
 ANALYSES = {
     "store_mediation": ("mechmsc.causal.mediation._Worlds.of", ASKED),
     "store_dose": ("mechmsc.causal.dose._Steered.of", ASKED | {"strengths": [-1.0, 0.0, 1.0]}),
@@ -19,7 +19,7 @@ ORIGINALS: dict = {}
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    model, run = planted_run(tmp_path_factory.mktemp("planted") / "run", n=6, rounds=3)
+    model, run = planted_run(tmp_path_factory.mktemp("planted") / "run", n=4, rounds=2)
     return model, run, planted_direction(model)
 
 
@@ -87,7 +87,7 @@ def test_what_other_settings_began_or_cannot_be_read_is_not_gone_on_from(planted
     counted(target, 2)
     with pytest.raises(KeyboardInterrupt):
         causal.store_dose(model, run, direction, name="other", **options)
-    n = 6 * 3  # a batch holds one conversation, at three strengths
+    n = 4 * 2  # a batch holds one conversation, at three strengths
     calls = counted(target)
     causal.store_dose(model, run, direction, name="other", **options | {"strengths": [-2.0, 0.0, 2.0]})
     assert len(calls) == n
