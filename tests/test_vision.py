@@ -361,6 +361,14 @@ def test_a_folder_without_processor_and_an_unknown_way_of_seeing_are_refused_in_
         load_model(folder, cache=llava.cache)
 
 
+def test_a_picture_that_the_image_processor_refuses_is_named(made, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (900, 3)).save(tmp_path / "line.png")
+    with pytest.raises(InputError, match="line.png: the model's image processor refuses it: .*aspect ratio"):
+        made("qwen2_5_vl").vision.seen(str(tmp_path / "line.png"))
+
+
 def test_loading_starts_no_process(llava, monkeypatch):
     import os
     import subprocess

@@ -104,9 +104,11 @@ def _tokens(
     found = [token for group in site.tokens(transcript, end_ids) for token in group if token < len(transcript)]
     if not found:
         where = "any round" if round is None else f"round {round}"
+        others = sorted({one.round for one in transcript.spans if one.name == span})
         raise InputError(
             f"the conversation of {transcript.item_id or 'this item'!r}, arm {transcript.arm!r}, has no span {span!r} "
             f"in {where}; it has {transcript.rounds} rounds"
+            + (f", and one in round {', '.join(map(str, others))}" if others else "")
         )
     return found
 

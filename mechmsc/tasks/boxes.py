@@ -15,17 +15,28 @@ _N = r"([-+]?(?:\d+(?:\.\d*)?|\.\d+))"
 _COMMA = r"(?:\s*,\s*|\s+)"
 _PAIR = rf"[\[(]\s*{_N}{_COMMA}{_N}\s*[\])]"
 _MARKS = re.compile(r"<\|box_start\|>(.*?)<\|box_end\|>|<box>(.*?)</box>", re.DOTALL)
+_COUNTED = r"\s+(?!(?:px|pixels?|is|are|in|as|for)\b)[a-z]"
+"""What makes bare numbers a count of something: a word behind them."""
 _WRITTEN = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         rf"[\[(]\s*{_COMMA.join([_N] * 4)}\s*[\])]",
         rf"{_PAIR}[^\d\[\](){{}}]{{0,40}}{_PAIR}",
-        r"\W{1,8}".join(rf"\b{name}\W{{1,6}}{_N}" for name in ("x1", "y1", "x2", "y2")),
-        r"\W{1,8}".join(rf"\b{name}\W{{1,6}}{_N}" for name in ("x_?min", "y_?min", "x_?max", "y_?max")),
-        rf"(?<![\w.,+-])(?<!\d,\s){_N}" + rf"\s*,\s*{_N}" * 3 + r"(?!\w|\.\d|\s*,\s*[-+.\d])",
+        r"\W{1,8}".join(rf"\b{name}\W{{1,6}}?{_N}" for name in ("x1", "y1", "x2", "y2")),
+        r"\W{1,8}".join(rf"\b{name}\W{{1,6}}?{_N}" for name in ("x_?min", "y_?min", "x_?max", "y_?max")),
+        rf"(?<![\w.,+-])(?<!\d,\s){_N}" + rf"\s*,\s*{_N}" * 3 + rf"(?!\w|\.\d|\s*,\s*[-+.\d]|{_COUNTED})",
     )
 ]
 """[x1, y1, x2, y2]; (x1, y1) to (x2, y2); x1: ..., y1: ...; xmin ..., ymin ...; four numbers with commas alone."""
+_BARE = re.compile(_COMMA.join([_N] * 4))
+"""Inside marks, four numbers are enough."""
+_OTHERWISE = re.compile(
+    r"\bw(?:idth)?\W+h(?:eight)?\b|\bsize\s*[:=]?\s*[\[(]|\bcent(?:er|re)\s*[:=]?\s*[\[(]|\by(?:1|_?min)\W+x(?:1|_?min)\b",
+    re.IGNORECASE,
+)
+"""Text that states another layout: a corner and a size, a centre and a size, y before x."""
+SLACK = 0.02
+"""Share of a side by which pixels may overshoot the picture and still be pixels."""
 
 
 def parse_box(text: str, *, size: tuple[int, int], convention: str | None = None) -> Box | None:
@@ -33,14 +44,16 @@ def parse_box(text: str, *, size: tuple[int, int], convention: str | None = None
 
     A box is four numbers x1, y1, x2, y2 in one of the ways of writing in `_WRITTEN`, also inside JSON ("bbox_2d") or
     marks (<|box_start|>, <box>). The first way that occurs decides, and all boxes written so must agree. Four numbers
-    that do not run from left to right and from top to bottom are no box.
+    that do not run from left to right and from top to bottom are no box, nor is what the text says to be laid out in
+    another way (a corner or a centre and a size, y before x).
 
     Args:
         text: what the model wrote.
         size: width and height of the picture in pixels.
         convention: one of `CONVENTIONS`. None reads it off the numbers: all within 0 and 1 are fractions; inside marks,
-            or where they do not fit in the picture but within 1000, they are thousandths; else pixels. So thousandths
-            that fit in the picture are taken for pixels: name the convention of a model that answers in them.
+            or where they do not fit in the picture (give or take `SLACK`) but within 1000, they are thousandths; else
+            pixels. So thousandths that fit in the picture are taken for pixels: name the convention of a model that
+            answers in them (scorer `iou_thousandths`).
 
     Returns:
         In pixels, not cut at the edges of the picture.
@@ -50,10 +63,12 @@ def parse_box(text: str, *, size: tuple[int, int], convention: str | None = None
     """
     if convention is not None and convention not in CONVENTIONS:
         raise InputError(f"unknown convention of boxes {convention!r}: {nearest(convention, CONVENTIONS)}")
+    if _OTHERWISE.search(text):
+        return None
     marked = _MARKS.findall(text)
     if marked:
         text = " ; ".join(a or b for a, b in marked)
-    for pattern in _WRITTEN:
+    for pattern in [*_WRITTEN, _BARE] if marked else _WRITTEN:
         found = {tuple(map(float, numbers)) for numbers in pattern.findall(text)}
         if found:
             numbers = found.pop()
@@ -66,7 +81,7 @@ def parse_box(text: str, *, size: tuple[int, int], convention: str | None = None
 def _convention(numbers: Sequence[float], size: tuple[int, int], *, marked: bool) -> str:
     if all(0 <= number <= 1 for number in numbers):
         return "fractions"
-    fits = numbers[2] <= size[0] and numbers[3] <= size[1]
+    fits = all(number <= side * (1 + SLACK) for number, side in zip(numbers[2:], size, strict=True))
     return "thousandths" if max(numbers) <= 1000 and (marked or not fits) else "pixels"
 
 

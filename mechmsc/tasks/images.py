@@ -47,14 +47,16 @@ def _is_folder(path: Path) -> bool:
 def open_image(path: str | Path) -> "PIL.Image.Image":
     """The picture as it is looked at: RGB, turned as its camera says, on white where it is transparent.
 
+    Of an animation the first frame; 16 bits of grey become 8.
+
     Raises:
-        InputError: there is no such file, or it cannot be read as a picture to its end.
+        InputError: there is no such file, it cannot be read as a picture to its end, or its grey has no white.
     """
     from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
+            image = _of_eight_bits(ImageOps.exif_transpose(file))
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -64,6 +66,18 @@ def open_image(path: str | Path) -> "PIL.Image.Image":
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path} cannot be read as a picture ({reason})") from None
+
+
+def _of_eight_bits(image: "PIL.Image.Image") -> "PIL.Image.Image":
+    """Pillow cuts longer numbers off at 255 instead of scaling them."""
+    import numpy
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((numpy.asarray(image).astype(numpy.uint32) // 257).astype(numpy.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError("32 bits of grey, whose white is not defined: save it with 8 or 16")
+    return image
 
 
 def check_images(items: Iterable[Item]) -> list[Item]:
@@ -81,13 +95,29 @@ def _checked(item: Item) -> Item:
         size = image_facts(item.image)[0]
     except InputError as error:
         raise InputError(f"{item.item_id}: {error}; pictures are looked for beside the file of the items") from None
-    stated = item.metadata.get("image_size")
+    stated, turn = item.metadata.get("image_size"), _turn(item.image)
     if stated is not None and tuple(stated) != size:
+        why = "is it another picture of the same name?"
+        if turn > 1:
+            why = f"it is turned as its EXIF tag says (orientation {turn}): save picture and boxes in one frame"
         raise InputError(
             f"{item.item_id}: its annotation is for a picture of {stated[0]} x {stated[1]} pixels, but {item.image} "
-            f"has {size[0]} x {size[1]}; is it another picture of the same name?"
+            f"has {size[0]} x {size[1]}; {why}"
+        )
+    if "box" in item.metadata and turn > 1 and (turn < 5 or size[0] == size[1]):
+        raise InputError(
+            f"{item.item_id}: {item.image} is turned as its EXIF tag says (orientation {turn}), and whether its box "
+            "was drawn before or after cannot be told; save it as it is looked at, without the tag"
         )
     return replace(item, metadata={**item.metadata, "image_size": list(size)})
+
+
+def _turn(path: str) -> int:
+    """EXIF orientation: 1 as stored, 2 to 4 with the same sides, 5 to 8 with sides exchanged."""
+    from PIL import Image
+
+    with Image.open(path) as file:
+        return int(file.getexif().get(0x0112, 1))
 
 
 def image_facts(path: str | Path) -> tuple[tuple[int, int], str]:

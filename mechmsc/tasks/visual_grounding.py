@@ -25,8 +25,9 @@ def read(path: Path) -> Iterator[Item]:
     """Items of a COCO file or of a file of referring expressions.
 
     COCO: an item for each object that is the only one of its category in its picture, so that the question has one
-    answer; crowds and what is no thing (sky, grass) give none. Referring expressions: an item for each that has a box
-    (those of nothing in the picture have none). `metadata` has `box` (x1, y1, x2, y2 in pixels) and `image_size`.
+    answer; crowds, boxes without width or height and what is no thing (sky, grass) give none. Referring expressions: an
+    item for each that has a box (those of nothing in the picture have none). `metadata` has `box` (x1, y1, x2, y2 in
+    pixels) and `image_size`.
 
     Raises:
         InputError: neither format, or a box that is none or reaches out of its picture; names the record.
@@ -65,7 +66,7 @@ def _coco(whole: Row) -> Iterator[Item]:
     for image, found in objects.items():
         count = Counter(name for _, name in found)
         for row, name in found:
-            if count[name] == 1 and not row.values.get("iscrowd"):
+            if count[name] == 1 and not row.values.get("iscrowd") and min(row.numbers("bbox", 4)[2:]) > 0:
                 yield _object(row, images[image], name)
 
 

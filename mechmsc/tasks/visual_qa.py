@@ -70,8 +70,8 @@ def _mmvp(row: Row) -> Item:
 def _options(row: Row) -> tuple[str, ...]:
     """Options from a text such as "(a) Open (b) Closed"."""
     text = row.text("Options").strip()
-    before, *parts = re.split(r"\(([a-z])\)\s*", text)
-    named, options = parts[::2], tuple(part.strip() for part in parts[1::2])
+    before, *parts = re.split(r"\(([a-zA-Z])\)\s*", text)
+    named, options = [letter.lower() for letter in parts[::2]], tuple(part.strip() for part in parts[1::2])
     if before or len(options) < 2 or named != list(LETTERS[: len(options)]) or not all(options):
         raise row.wrong(f"'Options' must be two or more as in '(a) Open (b) Closed', got {text[:60]!r}")
     return options

@@ -51,9 +51,31 @@ def test_without_a_unit_it_is_read_off_the_numbers():
     assert parse_box("[0, 0, 1, 1]", size=SIZE) == (0, 0, 640, 480)
 
 
+def test_pixels_that_overshoot_by_a_rounding_error_are_still_pixels():
+    for text in ("[400, 100, 640.5, 300]", "[400, 100, 641, 300]", "[400, 100, 640, 481]"):
+        box = parse_box(text, size=SIZE)
+        assert box[:2] == (400, 100) and overlap(box, (400.0, 100.0, 640.0, box[3])) > 0.99
+    assert parse_box("[400, 100, 700, 300]", size=SIZE) == pytest.approx((256, 48, 448, 144))  # no pixel is near
+
+
+def test_signs_points_and_bare_numbers_in_marks_are_read_whole():
+    assert parse_box("x1: -5, y1: 20, x2: 110, y2: 220", size=SIZE) == (-5, 20, 110, 220)
+    assert parse_box("x1: .25, y1: .3, x2: .5, y2: .6", size=SIZE) == pytest.approx((160, 144, 320, 288))
+    assert parse_box("<box>100 100 500 500</box>", size=SIZE) == pytest.approx(BOX)
+    assert parse_box("100 100 500 500", size=SIZE) is None
+    assert parse_box("64, 48, 320, 240 pixels", size=SIZE) == BOX
+    assert parse_box("In the centre, in a picture of size 640 x 480, at [64, 48, 320, 240]", size=SIZE) == BOX
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        "[x, y, w, h] = [10, 20, 100, 200]",
+        "x, y, width, height: [10, 20, 100, 200]",
+        "The box is at (10, 20) with size (100, 200)",
+        "center (10, 20), size (100, 50)",
+        "[y1, x1, y2, x2] = [20, 10, 220, 110]",
+        "I see 3, 4, 5, 6 people",
         "",
         "It is in the upper left corner.",
         "[1, 2, 3]",

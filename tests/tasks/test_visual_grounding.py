@@ -61,6 +61,24 @@ def test_only_what_is_the_one_of_its_name_is_asked_for(coco):
     assert [item.metadata["what"] for item in load_items("visual_grounding", path=coco([*two, cat, sky]))] == ["cat"]
     assert "holds no items" in complaint(coco([*two, crowd, sky]))
     assert "holds no items" in complaint(coco([cat, crowd]))  # the crowd holds other cats
+    assert "holds no items" in complaint(coco([dog(3, 4, 0, 5)]))  # published files have such
+
+
+def test_a_turned_picture_is_refused_where_the_frame_of_its_box_cannot_be_told(coco):
+    def turned(orientation, size):
+        path = coco([dog(1, 2, 9, 8)], images=[{"id": 1, "file_name": "1.jpg", "width": 30, "height": 20}])
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.new("RGB", size, "white").save(path.parents[1] / "val2017" / "1.jpg", exif=exif)
+        return path
+
+    assert "EXIF tag says (orientation 3), and whether its box was drawn before or after" in complaint(
+        turned(3, (30, 20))
+    )
+    assert "(orientation 6): save picture and boxes in one frame" in complaint(turned(6, (30, 20)))
+    (item,) = load_items("visual_grounding", path=turned(6, (20, 30)))  # the box is for the picture as it is looked at
+    assert item.metadata["image_size"] == [30, 20]
+    assert load_items("visual_grounding", path=turned(1, (30, 20)))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +86,6 @@ def test_only_what_is_the_one_of_its_name_is_asked_for(coco):
     [
         (dog(3, 4, 40, 5), "which reaches out of its picture of 30 x 20 pixels"),
         (dog(-9, 4, 10, 5), "'annotations[0].bbox' is the box [-9.0, 4.0, 1.0, 9.0]"),
-        (dog(3, 4, 0, 5), "must be a box of some width and height"),
         (dog(3, 4, 5), "'annotations[0].bbox' must be 4 numbers, got [3, 4, 5]"),
         (dog(3, 4, 5, "6"), "must be 4 numbers"),
         (dog(1, 1, 2, 2, category=9), "'annotations[0].category_id' is 9, which the file does not describe"),

@@ -65,6 +65,27 @@ def test_a_wrong_row_is_refused_in_its_line(mmvp, row, said):
     assert complaint(path).startswith(f"{path}:2: ") and said in complaint(path)
 
 
+def test_letters_of_options_may_be_capitals(mmvp):
+    (item,) = load_items("visual_qa", path=mmvp("1,Is it open?,(A) Open (B) Closed,(A)\n"))
+    assert item.options == ("Open", "Closed") and item.gold == 0
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_sixteen_bits_of_grey_become_eight_and_grey_without_a_white_is_refused(tmp_path, ending):
+    import numpy as np
+
+    from mechmsc.tasks.images import open_image
+
+    ramp = np.linspace(0, 65535, 200 * 10).reshape(10, 200)
+    path = tmp_path / f"ramp.{ending}"
+    Image.fromarray(ramp.astype(np.uint16)).save(path)
+    seen = np.asarray(open_image(path))[:, :, 0]
+    np.testing.assert_array_equal(seen, ramp.astype(np.uint16) // 257)
+    Image.fromarray((ramp / 65535).astype(np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(InputError, match="32 bits of grey, whose white is not defined"):
+        open_image(tmp_path / "float.tif")
+
+
 def test_a_missing_or_broken_picture_is_refused_with_file_and_item_before_anything_runs(mmvp, tmp_path):
     path = mmvp(TWO, pictures=(1,))
     message = complaint(path)

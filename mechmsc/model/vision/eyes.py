@@ -77,7 +77,11 @@ class Vision:
         return self._family.grid is not None or self._family.mutual
 
     def _prepared(self, path: str) -> dict[str, Any]:
-        return dict(self.image_processor(images=[open_image(path)], return_tensors="pt", **self._family.asked))
+        image = open_image(path)
+        try:
+            return dict(self.image_processor(images=[image], return_tensors="pt", **self._family.asked))
+        except ValueError as error:
+            raise InputError(f"{path}: the model's image processor refuses it: {error}") from error
 
     def seen(self, path: str) -> Seen:
         """The text of a picture, and how many tokens it takes; the vision tower does not run.
