@@ -191,11 +191,11 @@ def check_outcomes(wanted: Mapping[str, Any], pairs: "Sequence[Pair]") -> "list[
     Raises:
         InputError: none is left.
     """
-    able = {item.item_id for item in check_items(wanted, [pair.item for pair in pairs])}
+    able = {item.item_id for item in items_with(wanted, [pair.item for pair in pairs])}
     return [pair for pair in pairs if pair.item.item_id in able]
 
 
-def check_items(wanted: Mapping[str, Any], items: Sequence[Item]) -> list[Item]:
+def items_with(wanted: Mapping[str, Any], items: Sequence[Item]) -> list[Item]:
     """The items that have all outcomes; needs no model.
 
     Raises:

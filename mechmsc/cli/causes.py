@@ -184,14 +184,14 @@ def _analyse(
         options["rounds"] = _numbers("rounds", rounds, int)
 
     from mechmsc import causal
-    from mechmsc.causal.outcomes import check_items, outcomes_named
+    from mechmsc.causal.outcomes import items_with, outcomes_named
     from mechmsc.directions import load_direction
     from mechmsc.runs.model import load_model_of
 
     if samples is not None:
         options["sampling"] = causal.Sampling(samples=samples)
     asked = [item for item in opened.items if item.item_id in options.get("items", [item.item_id])]
-    check_items(outcomes_named(options.get("outcome", "choice_entropy")), asked)
+    items_with(outcomes_named(options.get("outcome", "choice_entropy")), asked)
     along = None if direction is None else load_direction(direction)
     if along is not None:
         along.check_model(opened.manifest["model"])

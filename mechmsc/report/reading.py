@@ -83,9 +83,9 @@ def missing_of(run: Run, treatment: str, control: str | None) -> dict[tuple[str,
     """(task, link) -> what would make its numbers, in case they are not there."""
     alone = f"the run has no arm beside {treatment}; mechmsc run ... --arms moral,neutral"
     measure = f"mechmsc measure {run.path}"
-    there = analyses_of(run)
+    there, tasks = analyses_of(run), tasks_of(run)
     found: dict[tuple[str, str], str] = {}
-    for task in tasks_of(run):
+    for task in tasks:
         links = {
             "performance": "no response of this task has a score in these arms",
             "concept": f"{measure} --direction FILE (from mechmsc fit)",
@@ -95,7 +95,7 @@ def missing_of(run: Run, treatment: str, control: str | None) -> dict[tuple[str,
         }
         for link, command in (("mediation", "mediate"), ("dose", "dose")):
             links[link] = f"mechmsc {command} {run.path} --direction FILE"
-            if len(tasks_of(run)) > 1:
+            if len(tasks) > 1:
                 links[link] += f" --task {task}"
             if link in there:  # of another task, and it shall stay
                 links[link] += f" --name {link}_{task}"

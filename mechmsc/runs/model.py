@@ -35,9 +35,8 @@ def load_model_of(run: Run, *, model: str | None = None, device: str | None = No
                 f"{run.path} was made with a model from a folder or file, {made_by['name']!r}; "
                 "say where it is: --model PATH"
             ) from error
-    if (
-        run.manifest["config"].get("engine") == "bridge"
-    ):  # "hooked" is the default, and there with TransformerLens 3 alone
+    # the other engine is the default where it can be, and a run of it is analysed on the bridge elsewhere
+    if run.manifest["config"].get("engine") == "bridge":
         loading["engine"] = "bridge"
     if device is not None:
         loading["device"] = device

@@ -95,7 +95,19 @@ def _checked(item: Item) -> Item:
         size = image_facts(item.image)[0]
     except InputError as error:
         raise InputError(f"{item.item_id}: {error}; pictures are looked for beside the file of the items") from None
-    stated, turn = item.metadata.get("image_size"), _turn(item.image)
+    stated = item.metadata.get("image_size")
+    if "box" in item.metadata or (stated is not None and tuple(stated) != size):
+        _check_frame(item, size)
+    return replace(item, metadata={**item.metadata, "image_size": list(size)})
+
+
+def _check_frame(item: Item, size: tuple[int, int]) -> None:
+    """Refuse an annotation that is not, or may not be, for the picture as it is looked at."""
+    from PIL import Image
+
+    with Image.open(item.image) as file:  # its header; EXIF: 1 as stored, 2 to 4 the same sides, 5 to 8 exchanged ones
+        turn = int(file.getexif().get(0x0112, 1))
+    stated = item.metadata.get("image_size")
     if stated is not None and tuple(stated) != size:
         why = "is it another picture of the same name?"
         if turn > 1:
@@ -109,15 +121,6 @@ def _checked(item: Item) -> Item:
             f"{item.item_id}: {item.image} is turned as its EXIF tag says (orientation {turn}), and whether its box "
             "was drawn before or after cannot be told; save it as it is looked at, without the tag"
         )
-    return replace(item, metadata={**item.metadata, "image_size": list(size)})
-
-
-def _turn(path: str) -> int:
-    """EXIF orientation: 1 as stored, 2 to 4 with the same sides, 5 to 8 with sides exchanged."""
-    from PIL import Image
-
-    with Image.open(path) as file:
-        return int(file.getexif().get(0x0112, 1))
 
 
 def image_facts(path: str | Path) -> tuple[tuple[int, int], str]:
